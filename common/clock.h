@@ -1,0 +1,16 @@
+/* Time. Wall-clock times are for people (milliseconds since 1970); durations and deadlines are
+ * measured on CLOCK_BOOTTIME, which no administrator moves. */
+#ifndef SSO_COMMON_CLOCK_H
+#define SSO_COMMON_CLOCK_H
+
+#include <stdint.h>
+
+#define RFC3339_SIZE 32
+
+int64_t wall_clock_ms(void);
+int64_t boot_clock_ms(void);
+
+/* 2026-01-31T09:30:00.123Z into out; 0 gives the empty string. Returns out. */
+char *rfc3339(int64_t wall_ms, char out[static RFC3339_SIZE]);
+
+#endif

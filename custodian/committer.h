@@ -1,0 +1,37 @@
+/*
+ * The one thread that writes for the requests. Requests hand it their writes; it does all that wait
+ * in one transaction, each in a savepoint of its own, appends their audit records to the node's
+ * chain in the same transaction, commits, and wakes them. So a write and its record are durable
+ * together or not at all, and fsync is paid once for all that wait. (The rotation engine writes its
+ * own transactions.)
+ */
+#ifndef SSO_CUSTODIAN_COMMITTER_H
+#define SSO_CUSTODIAN_COMMITTER_H
+
+#include "common/audit_record.h"
+#include "common/error.h"
+#include "store/store.h"
+
+struct committer;
+
+enum sso_code committer_new(struct store *store, const char *node, const char *state_directory,
+                            struct committer **out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* What waits is still done. */
+void committer_free(struct committer **committer);
+
+/* A write: runs on the committer's thread inside the transaction, may run again after a failure of
+ * the database, and touches nothing but `tx` and `context`. What it returns other than SSO_OK is
+ * undone and returned to the caller (its record is then written with that outcome). NULL: nothing
+ * but the records. */
+typedef enum sso_code (*committer_write)(struct store_tx *tx, void *context, struct sso_error *err);
+
+/* Waits until write and records are durable. record->node, number, hash are set; record->time_ms
+ * where it is 0. On SSO_OK the outcome of each record is "ok" unless it was set.
+ * SSO_DATABASE_UNAVAILABLE: nothing happened; SSO_AUDIT_UNAVAILABLE where there was nothing to
+ * write but records. */
+enum sso_code committer_run(struct committer *committer, committer_write write, void *context,
+                            struct audit_record *records, size_t record_count,
+                            struct sso_error *err) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,67 @@
+/* The whole surface of the daemon (operations.c): what is not in the table does not exist.
+ * Default-deny: an operation runs only for the roles of its row. */
+#ifndef SSO_CUSTODIAN_OPERATIONS_H
+#define SSO_CUSTODIAN_OPERATIONS_H
+
+#include "custodian/request.h"
+
+enum operation_flags {
+    OP_AUDIT =
+        1 << 0, /* a record is written whatever the outcome; no reply leaves before it is durable */
+    OP_READY =
+        1 << 1, /* needs the master secret: refused with the reason of DESIGN §5.3 otherwise */
+    OP_DATABASE = 1 << 2, /* needs the database and the policy key */
+};
+
+struct operation {
+    const char *method;
+    const char *path; /* "/v1/apps/{app}": a segment in braces takes any value */
+    const char *name; /* in the audit and the metrics: "app.update" */
+    unsigned roles;   /* enum role */
+    unsigned flags;
+    enum sso_code (*run)(struct request *request, struct sso_error *err);
+};
+
+extern const struct operation operations[];
+extern const size_t operation_count;
+
+/* Runs the request from table look-up to the audit record. Never fails: errors are in the reply as
+ * a problem object. */
+void operations_run(struct request *request);
+
+/* op_health.c */
+enum sso_code op_health(struct request *request, struct sso_error *err);
+enum sso_code op_status(struct request *request, struct sso_error *err);
+enum sso_code op_metrics(struct request *request, struct sso_error *err);
+/* op_generations.c */
+enum sso_code op_generation_list(struct request *request, struct sso_error *err);
+/* op_apps.c */
+enum sso_code op_app_list(struct request *request, struct sso_error *err);
+enum sso_code op_app_create(struct request *request, struct sso_error *err);
+enum sso_code op_app_show(struct request *request, struct sso_error *err);
+enum sso_code op_app_update(struct request *request, struct sso_error *err);
+enum sso_code op_app_delete(struct request *request, struct sso_error *err);
+enum sso_code op_app_purge(struct request *request, struct sso_error *err);
+/* op_credentials.c */
+enum sso_code op_credential_set(struct request *request, struct sso_error *err);
+enum sso_code op_credential_show(struct request *request, struct sso_error *err);
+enum sso_code op_credential_delete(struct request *request, struct sso_error *err);
+enum sso_code op_credential_list(struct request *request, struct sso_error *err);
+enum sso_code op_credential_batch(struct request *request, struct sso_error *err);
+/* op_lookup.c */
+enum sso_code op_lookup(struct request *request, struct sso_error *err);
+/* op_mappings.c */
+enum sso_code op_mapping_show(struct request *request, struct sso_error *err);
+enum sso_code op_mapping_set(struct request *request, struct sso_error *err);
+enum sso_code op_mapping_delete(struct request *request, struct sso_error *err);
+/* op_rotation.c */
+enum sso_code op_rotation_start(struct request *request, struct sso_error *err);
+enum sso_code op_rotation_show(struct request *request, struct sso_error *err);
+enum sso_code op_rotation_change(struct request *request, struct sso_error *err);
+enum sso_code op_quarantine_list(struct request *request, struct sso_error *err);
+/* op_audit.c */
+enum sso_code op_audit_list(struct request *request, struct sso_error *err);
+/* op_pin.c */
+enum sso_code op_pin_reset(struct request *request, struct sso_error *err);
+
+#endif

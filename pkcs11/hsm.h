@@ -1,0 +1,153 @@
+/*
+ * The client side of a token: a pool of sso-hsm-worker processes (DESIGN §4.1) that serve one
+ * token. This process loads no PKCS#11 module.
+ *
+ * Calls are synchronous and thread-safe: they put a batch in the pool's queue and wait for its
+ * outcome or the deadline. Small batches of several callers that wait together travel in one frame;
+ * large ones are cut to the size that keeps a frame near 5 ms of work. A worker that dies or hangs
+ * is replaced and its batch retried until the caller's deadline: in halves, and an item in flight
+ * at two deaths is refused (SSO_ROW_KILLS_WORKER). One bad item never fails its batch: look at each
+ * item's code.
+ */
+#ifndef SSO_PKCS11_HSM_H
+#define SSO_PKCS11_HSM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "common/error.h"
+#include "common/generation.h"
+#include "common/secret.h"
+#include "pkcs11/spawner.h"
+
+struct hsm;
+
+/* One row key on its way. `row_key` points to ROW_KEY_BYTES in locked memory owned by the caller:
+ * filled by make and unwrap, read by wrap, unused (may be NULL) by rewrap. */
+struct key_item {
+    uint32_t
+        generation; /* in: whose master secret wraps `wrapped` (for make and wrap: shall wrap) */
+    uint8_t binding[BINDING_BYTES]; /* in: row_binding_digest or sealed_key_binding */
+    struct wrapped_key
+        wrapped; /* unwrap: in. make, wrap: out. rewrap: in, replaced on success only */
+    uint8_t *row_key;
+    enum sso_code
+        code; /* out: SSO_OK, or why this item failed; SSO_ROW_CORRUPT: it does not open */
+};
+
+/* Live requests go before the bulk of a rotation. */
+enum hsm_priority { HSM_LIVE, HSM_BULK };
+
+/* A generation's key in a token, and how a worker proves that it is the right one. */
+struct generation_key {
+    uint8_t system_id[SYSTEM_ID_BYTES];
+    uint32_t number;
+    uint8_t secret_id[SECRET_ID_BYTES];
+    enum suite_id suite;
+    struct canary canary;
+};
+
+/* DESIGN §3.1. The CKR_ texts are what the token said to each attempt. */
+struct evidence {
+    bool accepted; /* every required check held, or the token is accepted as weak by the
+                      configuration */
+    bool sensitive, extractable;
+    int modifiable, copyable, local, never_extractable,
+        always_sensitive; /* 1, 0, -1: the token does not say */
+    char read_value[48], wrap[48], copy[48], set_extractable[48];
+    char usages[128]; /* "wrap,unwrap": as named and tried */
+    char weak[128]; /* required checks that failed, by the names of INTERFACE §3: "wrap,copy"; empty
+                       on a sound token */
+    bool canary;
+};
+
+enum hsm_state {
+    HSM_STARTING,
+    HSM_READY,        /* at least one worker serves */
+    HSM_DOWN,         /* token or module does not answer; tried again with back-off */
+    HSM_PIN_REFUSED,  /* no try until the PIN source changes or hsm_pin_reset */
+    HSM_MISCONFIGURED /* module does not load, token missing or ambiguous, not suitable; tried again
+                         with back-off */
+};
+
+struct hsm_status {
+    enum hsm_state state;
+    unsigned workers_wanted, workers_ready, sessions, workers_replaced;
+    struct token_identity token; /* empty until a worker has seen it */
+    char firmware[16];
+    uint64_t calls, call_microseconds; /* per-item work done, for metrics */
+    struct sso_error last_error;       /* code SSO_OK where there is none */
+};
+
+/* Starts the pool: the first worker logs in alone, the others after it succeeded. Waits until it is
+ * ready or is known to fail; a pool that fails is returned all the same where `keep_trying` (the
+ * daemon), and goes on trying; else it is closed and the error returned (the CLI). The PIN guard
+ * keeps its stamps in `state_directory`. `section` must outlive the pool. */
+enum sso_code hsm_open(const struct config_hsm *section, const char *state_directory,
+                       struct spawner *spawner, bool keep_trying, struct hsm **out,
+                       struct sso_error *err) __attribute__((warn_unused_result));
+void hsm_close(struct hsm **hsm);
+
+const char *hsm_name(const struct hsm *hsm); /* the section's name, "" for [hsm] */
+void hsm_status(struct hsm *hsm, struct hsm_status *out);
+/* Forget a refused PIN and try again (sso-hsm pin reset). */
+enum sso_code hsm_pin_reset(struct hsm *hsm, struct sso_error *err);
+
+/* Every worker, now and after any replacement, finds this key and opens its canary before it
+ * serves. Idempotent. `fresh` first replaces the workers one by one, for a key that another process
+ * made. Returns when all workers that are up have opened it: SSO_NO_MASTER_SECRET: this token holds
+ * no such key (or more than one: the text has the count); SSO_WRONG_MASTER_SECRET: the canary does
+ * not open. */
+enum sso_code hsm_open_generation(struct hsm *hsm, const struct generation_key *key, bool fresh,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+void hsm_forget_generation(struct hsm *hsm, uint32_t number);
+
+/* The batches. The outcome is that of the batch; where it is SSO_OK each item has its own code,
+ * else none was done as far as the caller may rely. deadline_ms is on boot_clock_ms(). */
+enum sso_code hsm_make(struct hsm *hsm, enum hsm_priority priority, struct key_item *items,
+                       size_t count, int64_t deadline_ms, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code hsm_wrap(struct hsm *hsm, enum hsm_priority priority, struct key_item *items,
+                       size_t count, int64_t deadline_ms, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code hsm_unwrap(struct hsm *hsm, enum hsm_priority priority, struct key_item *items,
+                         size_t count, int64_t deadline_ms, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* From each item's generation to `to`, both in this token. On success item->wrapped is under `to`;
+ * item->generation is left to the caller. */
+enum sso_code hsm_rewrap(struct hsm *hsm, enum hsm_priority priority, uint32_t to,
+                         struct key_item *items, size_t count, int64_t deadline_ms,
+                         struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Ceremony. Makes the key with C_GenerateKey in the token, takes the evidence, makes the canary.
+ * Refuses a label or id that exists. On error no key is left, or the text says what is left.
+ * SSO_KEY_NOT_ACCEPTABLE: a required check failed (the text names it). */
+enum sso_code hsm_generate(struct hsm *hsm, struct generation_key *key, struct evidence *evidence,
+                           struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
+                           struct evidence *evidence, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code hsm_destroy_key(struct hsm *hsm, const struct generation_key *key,
+                              struct sso_error *err) __attribute__((warn_unused_result));
+
+/* One line of doctor: id as in INTERFACE §3 ("mechanism.aes-key-wrap"). */
+enum check_result { CHECK_PASS, CHECK_WARN, CHECK_FAIL, CHECK_SKIP };
+struct check {
+    char id[65];
+    enum check_result result;
+    char detail[257];
+    char remedy[257];
+};
+const char *check_result_name(enum check_result result);
+
+/* Probes what the token can do by doing it, with session objects only. Fills out[0 .. *count-1], at
+ * most `maximum`. */
+enum sso_code hsm_probe(struct hsm *hsm, struct check *out, size_t maximum, size_t *count,
+                        struct sso_error *err) __attribute__((warn_unused_result));
+
+/* evidence as the object of INTERFACE §3, in JSON text for generation_token.evidence. */
+void evidence_json(const struct evidence *evidence, char *out, size_t size);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * The rotation engine (DESIGN §7): prepare, switch, stream, finish. It runs in the caller's thread
+ * (with threads of its own for reading, HSM work and writing) until the job ends, is paused or
+ * cancelled, or the process stops; what it had not done is done by the next rewrap_run with the
+ * same rotation row: the rows' generation is the truth.
+ */
+#ifndef SSO_REWRAP_REWRAP_H
+#define SSO_REWRAP_REWRAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "common/policy.h"
+#include "pkcs11/keyring.h"
+#include "store/store.h"
+#include "store/wrap_budget.h"
+
+enum rewrap_request { REWRAP_GO, REWRAP_PAUSE, REWRAP_CANCEL, REWRAP_STOP };
+
+struct rewrap_job {
+    struct store *store;
+    struct keyring *keyring;
+    const struct policy *policy;
+    struct wrap_budget *budget;
+    char node[65];
+    struct rotation rotation; /* as in the database; the engine keeps both up to date */
+
+    /* What others ask of the running job. REWRAP_STOP: the process ends; the state in the database
+     * stays as it is. */
+    atomic_int request; /* enum rewrap_request */
+    atomic_uint rate;   /* rows per second; 0: no cap */
+
+    /* Microseconds by which live requests are slower than usual; NULL where nobody measures. The
+     * engine backs off. */
+    unsigned (*live_delay_microseconds)(void *context);
+    /* Makes the workers of all pools open the target generation (phase prepare); it is known to the
+     * keyring when this returns SSO_OK. */
+    enum sso_code (*open_target)(void *context, uint32_t number, struct sso_error *err);
+    /* After the switch and after the finish: generation states have changed. */
+    void (*states_changed)(void *context);
+    /* To be written to the audit in the engine's own transaction. Fills actor, how and request id
+     * of whoever started the job. */
+    void (*audit_actor)(void *context, struct audit_record *record);
+    void *context;
+
+    /* Progress for readers in other threads. */
+    atomic_uint_fast64_t done, skipped, failed, total;
+    atomic_uint_fast64_t rows_per_second;
+    atomic_int phase; /* enum rotation_phase */
+    atomic_int state; /* enum rotation_state */
+};
+
+/* Guards of a start, in the caller's write transaction: no rotation in progress, `to` pending and
+ * backed up (or made without), its number above every other; inserts rotation and audit record. */
+enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
+                          struct rotation *rotation, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* Runs the job until it ends. SSO_OK: it ended or stopped as asked, job->rotation says how. Any
+ * other: the job is `failed`, or the database could not be reached for so long that it gave up and
+ * is still to be resumed (SSO_DATABASE_UNAVAILABLE, SSO_HSM_UNAVAILABLE). */
+enum sso_code rewrap_run(struct rewrap_job *job, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+#endif
