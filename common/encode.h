@@ -23,7 +23,8 @@ struct encoder {
     size_t length_bytes;
     size_t capacity_bytes;
     bool locked;
-    bool failed; /* memory ran out */
+    bool fixed;  /* `data` is the caller's array of capacity_bytes: never grown nor freed */
+    bool failed; /* memory, or a fixed array, ran out */
 };
 
 void encode_u8(struct encoder *encoder, uint8_t value);

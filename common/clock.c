@@ -1,0 +1,37 @@
+#include "common/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static int64_t read_clock(clockid_t id)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(id, &now); /* both clocks exist on every Linux that this runs on */
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t wall_clock_ms(void)
+{
+    return read_clock(CLOCK_REALTIME);
+}
+
+int64_t boot_clock_ms(void)
+{
+    return read_clock(CLOCK_BOOTTIME);
+}
+
+char *rfc3339(int64_t wall_ms, char out[static RFC3339_SIZE])
+{
+    int64_t milliseconds = wall_ms % 1000;
+    if (milliseconds < 0)
+        milliseconds += 1000;
+    time_t seconds = (time_t)((wall_ms - milliseconds) / 1000);
+    struct tm utc;
+    out[0] = '\0';
+    if (wall_ms != 0 && gmtime_r(&seconds, &utc) != NULL && utc.tm_year >= -1900 &&
+        utc.tm_year <= 9999 - 1900) {
+        size_t used = strftime(out, RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &utc);
+        snprintf(out + used, RFC3339_SIZE - used, ".%03dZ", (int)milliseconds);
+    }
+    return out;
+}
