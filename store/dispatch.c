@@ -1,0 +1,293 @@
+/* Each public function hands over to the back end of its transaction; those that write look first
+ * whether the transaction may. */
+#include "store/backend.h"
+
+enum sso_code store_system_get(struct store_tx *tx, struct system_row *out, struct sso_error *err)
+{
+    return tx->store->ops->system->get(tx, out, err);
+}
+
+enum sso_code store_system_insert(struct store_tx *tx, const struct system_row *row,
+                                  struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->system->insert(tx, row, err);
+}
+
+enum sso_code store_setting_list(struct store_tx *tx, struct setting **out, size_t *count,
+                                 struct sso_error *err)
+{
+    return tx->store->ops->system->setting_list(tx, out, count, err);
+}
+
+enum sso_code store_setting_put(struct store_tx *tx, const struct setting *setting,
+                                struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->system->setting_put(tx, setting, err);
+}
+
+enum sso_code store_generation_hold(struct store_tx *tx, uint32_t number, enum store_lock lock,
+                                    struct generation *out, struct sso_error *err)
+{
+    return tx->store->ops->generation->hold(tx, number, lock, out, err);
+}
+
+enum sso_code store_generation_list(struct store_tx *tx, struct generation **out, size_t *count,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->generation->list(tx, out, count, err);
+}
+
+enum sso_code store_generation_insert(struct store_tx *tx, const struct generation *generation,
+                                      struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->generation->insert(tx, generation, err);
+}
+
+enum sso_code store_generation_update(struct store_tx *tx, const struct generation *generation,
+                                      struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->generation->update(tx, generation, err);
+}
+
+enum sso_code store_generation_add_wraps(struct store_tx *tx, uint32_t number, uint64_t wraps,
+                                         uint64_t limit, uint64_t *total, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK
+               ? rc
+               : tx->store->ops->generation->add_wraps(tx, number, wraps, limit, total, err);
+}
+
+enum sso_code store_generation_token_list(struct store_tx *tx, struct generation_token **out,
+                                          size_t *count, struct sso_error *err)
+{
+    return tx->store->ops->generation->token_list(tx, out, count, err);
+}
+
+enum sso_code store_generation_token_put(struct store_tx *tx, const struct generation_token *token,
+                                         struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->generation->token_put(tx, token, err);
+}
+
+enum sso_code store_sealed_key_list(struct store_tx *tx, struct sealed_key **out, size_t *count,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->sealed_key->list(tx, out, count, err);
+}
+
+enum sso_code store_sealed_key_insert(struct store_tx *tx, const struct sealed_key *key,
+                                      struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->sealed_key->insert(tx, key, err);
+}
+
+enum sso_code store_sealed_key_swap(struct store_tx *tx, const struct sealed_key *old_key,
+                                    const struct sealed_key *new_key, bool *swapped,
+                                    struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->sealed_key->swap(tx, old_key, new_key, swapped, err);
+}
+
+enum sso_code store_application_get(struct store_tx *tx, const char *name, struct application *out,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->application->get(tx, name, out, err);
+}
+
+enum sso_code store_application_get_by_id(struct store_tx *tx,
+                                          const uint8_t id[static APPLICATION_ID_BYTES],
+                                          struct application *out, struct sso_error *err)
+{
+    return tx->store->ops->application->get_by_id(tx, id, out, err);
+}
+
+enum sso_code store_application_list(struct store_tx *tx, struct application **out, size_t *count,
+                                     struct sso_error *err)
+{
+    return tx->store->ops->application->list(tx, out, count, err);
+}
+
+enum sso_code store_application_insert(struct store_tx *tx, const struct application *application,
+                                       struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->application->insert(tx, application, err);
+}
+
+enum sso_code store_application_update(struct store_tx *tx, const struct application *application,
+                                       struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->application->update(tx, application, err);
+}
+
+enum sso_code store_application_delete(struct store_tx *tx,
+                                       const uint8_t id[static APPLICATION_ID_BYTES],
+                                       bool keep_application, uint64_t *credentials_deleted,
+                                       struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc
+                        : tx->store->ops->application->delete (tx, id, keep_application,
+                                                               credentials_deleted, err);
+}
+
+enum sso_code store_mapping_get(struct store_tx *tx,
+                                const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                const char *principal, struct mapping *out, struct sso_error *err)
+{
+    return tx->store->ops->mapping->get(tx, application_id, principal, out, err);
+}
+
+enum sso_code store_mapping_put(struct store_tx *tx, const struct mapping *mapping,
+                                struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->mapping->put(tx, mapping, err);
+}
+
+enum sso_code store_mapping_delete(struct store_tx *tx,
+                                   const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                   const char *principal, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->mapping->delete (tx, application_id, principal, err);
+}
+
+enum sso_code store_lookup(struct store_tx *tx, const char *application, const char *principal,
+                           struct lookup_view *out, struct sso_error *err)
+{
+    return tx->store->ops->credential->lookup(tx, application, principal, out, err);
+}
+
+enum sso_code store_credential_get(struct store_tx *tx,
+                                   const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                   const char *principal, struct credential_row *out,
+                                   struct sso_error *err)
+{
+    return tx->store->ops->credential->get(tx, application_id, principal, out, err);
+}
+
+enum sso_code store_credential_get_by_id(struct store_tx *tx,
+                                         const uint8_t row_id[static ROW_ID_BYTES],
+                                         struct credential_row *out, struct sso_error *err)
+{
+    return tx->store->ops->credential->get_by_id(tx, row_id, out, err);
+}
+
+enum sso_code store_credential_put(struct store_tx *tx, const struct credential_row *row,
+                                   uint64_t old_version, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->credential->put(tx, row, old_version, err);
+}
+
+enum sso_code store_credential_delete(struct store_tx *tx,
+                                      const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                      const char *principal, uint64_t version,
+                                      struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK
+               ? rc
+               : tx->store->ops->credential->delete (tx, application_id, principal, version, err);
+}
+
+enum sso_code store_credential_page(struct store_tx *tx,
+                                    const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                    const char *after, size_t limit, struct credential_page *out,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->credential->page(tx, application_id, after, limit, out, err);
+}
+
+enum sso_code store_credential_scan(struct store_tx *tx, const struct scan_options *options,
+                                    struct scan_position *position, struct credential_row *rows,
+                                    size_t *count, struct sso_error *err)
+{
+    return tx->store->ops->scan->scan(tx, options, position, rows, count, err);
+}
+
+enum sso_code store_credential_swap(struct store_tx *tx, struct key_swap *swaps, size_t count,
+                                    struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->scan->swap(tx, swaps, count, err);
+}
+
+enum sso_code store_count_by_generation(struct store_tx *tx, struct generation_rows **out,
+                                        size_t *count, struct sso_error *err)
+{
+    return tx->store->ops->scan->count_by_generation(tx, out, count, err);
+}
+
+enum sso_code store_rotation_latest(struct store_tx *tx, struct rotation *out,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->rotation->latest(tx, out, err);
+}
+
+enum sso_code store_rotation_insert(struct store_tx *tx, struct rotation *rotation,
+                                    struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->rotation->insert(tx, rotation, err);
+}
+
+enum sso_code store_rotation_update(struct store_tx *tx, const struct rotation *rotation,
+                                    struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->rotation->update(tx, rotation, err);
+}
+
+enum sso_code store_quarantine_put(struct store_tx *tx, const struct quarantine_entry *entry,
+                                   struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->quarantine->put(tx, entry, err);
+}
+
+enum sso_code store_quarantine_list(struct store_tx *tx, struct quarantine_entry **out,
+                                    size_t *count, struct sso_error *err)
+{
+    return tx->store->ops->quarantine->list(tx, out, count, err);
+}
+
+enum sso_code store_quarantine_clear(struct store_tx *tx, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->quarantine->clear(tx, err);
+}
+
+enum sso_code store_quarantine_count(struct store_tx *tx, uint64_t *count, struct sso_error *err)
+{
+    return tx->store->ops->quarantine->count(tx, count, err);
+}
+
+enum sso_code store_audit_append(struct store_tx *tx, struct audit_record *records, size_t count,
+                                 struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->audit->append(tx, records, count, err);
+}
+
+enum sso_code store_audit_list(struct store_tx *tx, const char *node, uint64_t after, size_t limit,
+                               struct audit_record **out, size_t *count, struct sso_error *err)
+{
+    return tx->store->ops->audit->list(tx, node, after, limit, out, count, err);
+}
+
+enum sso_code store_audit_heads(struct store_tx *tx, struct audit_head **out, size_t *count,
+                                struct sso_error *err)
+{
+    return tx->store->ops->audit->heads(tx, out, count, err);
+}

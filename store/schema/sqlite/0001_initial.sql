@@ -1,0 +1,167 @@
+-- Types and lengths are checked whenever a row is read, since the owner of the file can write
+-- anything into it; only what orders a scan is constrained here, so that a scan never stops.
+-- Times are milliseconds since 1970, 0: never. Enumerations are the numbers of the headers.
+
+CREATE TABLE schema_migrations (
+    number     INTEGER PRIMARY KEY,
+    name       TEXT    NOT NULL,
+    checksum   BLOB    NOT NULL, -- SHA-256 of the file
+    applied_ms INTEGER NOT NULL
+);
+
+CREATE TABLE system (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    id         BLOB    NOT NULL,
+    name       TEXT    NOT NULL,
+    created_ms INTEGER NOT NULL
+);
+
+CREATE TABLE settings (
+    name    TEXT    NOT NULL PRIMARY KEY,
+    value   TEXT    NOT NULL,
+    version INTEGER NOT NULL,
+    tag     BLOB    NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE generations (
+    number         INTEGER PRIMARY KEY,
+    secret_id      BLOB    NOT NULL UNIQUE,
+    suite          INTEGER NOT NULL,
+    state          INTEGER NOT NULL,
+    compromised    INTEGER NOT NULL,
+    no_backup      INTEGER NOT NULL,
+    created_ms     INTEGER NOT NULL,
+    backed_up_ms   INTEGER NOT NULL,
+    last_drill_ms  INTEGER NOT NULL,
+    retired_ms     INTEGER NOT NULL,
+    share_set      TEXT    NOT NULL,
+    canary_wrapped BLOB    NOT NULL,
+    canary_mac     BLOB    NOT NULL,
+    version        INTEGER NOT NULL,
+    tag            BLOB    NOT NULL,
+    wraps          INTEGER NOT NULL  -- raised without a new version, not under the tag
+);
+
+CREATE TABLE generation_tokens (
+    generation   INTEGER NOT NULL,
+    token        TEXT    NOT NULL,
+    serial       TEXT    NOT NULL,
+    manufacturer TEXT    NOT NULL,
+    model        TEXT    NOT NULL,
+    node         TEXT    NOT NULL,
+    evidence     TEXT    NOT NULL,
+    weak         INTEGER NOT NULL,
+    since_ms     INTEGER NOT NULL,
+    destroyed_ms INTEGER NOT NULL,
+    version      INTEGER NOT NULL,
+    tag          BLOB    NOT NULL,
+    PRIMARY KEY (generation, token, serial, manufacturer, model, node)
+);
+
+CREATE TABLE sealed_keys (
+    key_id     BLOB    NOT NULL PRIMARY KEY,
+    purpose    TEXT    NOT NULL,
+    generation INTEGER NOT NULL,
+    born       INTEGER NOT NULL,
+    wrapped    BLOB    NOT NULL
+);
+
+-- NOCASE folds ASCII letters only, as names of applications are compared.
+CREATE TABLE applications (
+    id          BLOB    NOT NULL PRIMARY KEY,
+    name        TEXT    NOT NULL COLLATE NOCASE UNIQUE,
+    type        INTEGER NOT NULL,
+    enabled     INTEGER NOT NULL,
+    description TEXT    NOT NULL,
+    contact     TEXT    NOT NULL,
+    fields      TEXT    NOT NULL, -- JSON: [{"label":"…","masked":true}, …]
+    admins      TEXT    NOT NULL,
+    users       TEXT    NOT NULL, -- JSON: ["group", …]
+    readers     TEXT    NOT NULL,
+    created_ms  INTEGER NOT NULL,
+    updated_ms  INTEGER NOT NULL,
+    version     INTEGER NOT NULL,
+    tag         BLOB    NOT NULL
+);
+
+CREATE TABLE mappings (
+    application_id BLOB    NOT NULL,
+    principal      TEXT    NOT NULL,
+    state          INTEGER NOT NULL,
+    updated_ms     INTEGER NOT NULL,
+    version        INTEGER NOT NULL,
+    tag            BLOB    NOT NULL,
+    PRIMARY KEY (application_id, principal)
+) WITHOUT ROWID;
+
+-- A table with rowid: with the row id as the key of the table itself inner pages would hold whole
+-- rows, and long ciphertexts would make the tree deep. Small things first, the ciphertext last, so
+-- that a scan without it reads no overflow page.
+CREATE TABLE credentials (
+    row_id          BLOB    NOT NULL CHECK (typeof(row_id) = 'blob' AND length(row_id) = 16),
+    generation      INTEGER NOT NULL CHECK (generation BETWEEN 0 AND 4294967295),
+    wrapped_row_key BLOB    NOT NULL,
+    format          INTEGER NOT NULL,
+    application_id  BLOB    NOT NULL,
+    principal       TEXT    NOT NULL,
+    external_user   TEXT    NOT NULL,
+    born            INTEGER NOT NULL,
+    row_key_id      BLOB    NOT NULL,
+    nonce           BLOB    NOT NULL,
+    version         INTEGER NOT NULL,
+    updated         INTEGER NOT NULL,
+    ciphertext      BLOB    NOT NULL
+);
+CREATE UNIQUE INDEX credentials_by_row_id ON credentials (row_id);
+CREATE UNIQUE INDEX credentials_by_principal ON credentials (application_id, principal);
+-- The order of scans; counts for each generation read this index alone.
+CREATE INDEX credentials_by_generation ON credentials (generation, row_id);
+
+CREATE TABLE rotations (
+    id                  INTEGER PRIMARY KEY,
+    state               INTEGER NOT NULL,
+    phase               INTEGER NOT NULL,
+    to_generation       INTEGER NOT NULL,
+    from_generations    TEXT    NOT NULL,
+    total               INTEGER NOT NULL,
+    done                INTEGER NOT NULL,
+    skipped             INTEGER NOT NULL,
+    failed              INTEGER NOT NULL,
+    rate                INTEGER NOT NULL,
+    dry_run             INTEGER NOT NULL,
+    reencrypt           INTEGER NOT NULL,
+    full_speed          INTEGER NOT NULL,
+    verify              INTEGER NOT NULL,
+    position_started    INTEGER NOT NULL,
+    position_generation INTEGER NOT NULL,
+    position_row_id     BLOB    NOT NULL,
+    without_nodes       TEXT    NOT NULL,
+    started_ms          INTEGER NOT NULL,
+    finished_ms         INTEGER NOT NULL,
+    error               TEXT    NOT NULL
+);
+
+CREATE TABLE quarantine (
+    row_id     BLOB    NOT NULL PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    code       TEXT    NOT NULL, -- its name: numbers of codes are not stored
+    reason     TEXT    NOT NULL,
+    tries      INTEGER NOT NULL,
+    since_ms   INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE audit (
+    node        TEXT    NOT NULL,
+    number      INTEGER NOT NULL,
+    time_ms     INTEGER NOT NULL,
+    actor       TEXT    NOT NULL,
+    how         TEXT    NOT NULL,
+    operation   TEXT    NOT NULL,
+    target      TEXT    NOT NULL,
+    outcome     TEXT    NOT NULL,
+    request_id  BLOB    NOT NULL,
+    row_id      BLOB    NOT NULL,
+    row_version INTEGER NOT NULL,
+    hash        BLOB    NOT NULL,
+    PRIMARY KEY (node, number)
+) WITHOUT ROWID;

@@ -1,0 +1,115 @@
+/* The SQLite back end: connections, transactions, and the one way to run a statement. */
+#ifndef SSO_STORE_SQLITE_H
+#define SSO_STORE_SQLITE_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <sys/types.h>
+
+#include "store/backend.h"
+#include "store/fair_lock.h"
+
+#define SQLITE_APPLICATION_ID                                                                      \
+    0x53534f48                    /* "SSOH", in the file's header (sqlite.org/fileformat2)         \
+                                   */
+#define SQLITE_STATEMENTS_MAX 128 /* cached per connection; a power of two */
+#define SQLITE_READERS_MAX 16
+
+struct sqlite_store;
+
+/* Lives in its connection: a connection has at most one transaction. */
+struct sqlite_tx {
+    struct store_tx base;
+    struct sqlite_connection *connection;
+    bool savepoint;
+    /* The database failed under the transaction (disk full, I/O error). SQLite may have undone it
+     * by itself, and what came next would be committed alone: so nothing more runs in it. */
+    bool undone;
+    struct sso_error why; /* it was undone */
+};
+
+struct sqlite_connection {
+    struct sqlite_store *store;
+    sqlite3 *db;
+    int64_t busy_until_ms; /* on the boot clock */
+    bool unusable;         /* to be closed when it comes back, and not used again */
+    struct sqlite_tx tx;
+    struct sqlite_connection *next; /* in the list of idle readers */
+    struct {
+        const char *sql; /* the address is the key: statements are string constants */
+        sqlite3_stmt *handle;
+    } cached[SQLITE_STATEMENTS_MAX];
+    unsigned cached_count;
+};
+
+struct sqlite_store {
+    struct store base;
+    char *path;
+    unsigned busy_timeout_ms;
+    unsigned max_pages; /* 0: no bound */
+    unsigned schema;
+    dev_t device; /* of the file as it was opened */
+    ino_t inode;
+
+    struct fair_lock write_turn;
+    struct sqlite_connection *writer; /* only who holds write_turn looks at it */
+
+    pthread_mutex_t readers_lock;
+    pthread_cond_t reader_returned;
+    struct sqlite_connection *idle_readers;
+    unsigned readers;
+};
+
+/* --- sqlite_connection.c --- */
+enum sso_code sqlite_connect(struct sqlite_store *store, enum store_access access,
+                             struct sqlite_connection **out, struct sso_error *err);
+void sqlite_disconnect(struct sqlite_connection **connection);
+/* Statements without parameters and results. */
+enum sso_code sqlite_execute(struct sqlite_connection *connection, const char *sql,
+                             struct sso_error *err);
+/* The single integer that a statement without parameters gives. */
+enum sso_code sqlite_query_integer(struct sqlite_connection *connection, const char *sql,
+                                   int64_t *out, struct sso_error *err);
+
+/* --- sqlite_error.c --- */
+/* Translates `result` of the last call on the connection: the one place where codes of SQLite get
+ * our codes and a text for the operator. */
+enum sso_code sqlite_failed(struct sqlite_connection *connection, int result,
+                            struct sso_error *err);
+
+/* --- sqlite_schema.c --- */
+enum sqlite_content { CONTENT_NONE, CONTENT_OURS };
+/* SSO_DATABASE_OF_OTHER_SYSTEM where it is another program's. Changes nothing. */
+enum sso_code sqlite_look(struct sqlite_connection *connection, enum sqlite_content *out,
+                          struct sso_error *err);
+/* SSO_SCHEMA_NEWER, SSO_SCHEMA_OLDER unless it is exactly this program's. */
+enum sso_code sqlite_check_schema(struct sqlite_connection *connection, unsigned *schema,
+                                  struct sso_error *err);
+/* Applies in one transaction what is missing. */
+enum sso_code sqlite_migrate(struct sqlite_connection *connection, struct sso_error *err);
+
+/* --- sqlite_transaction.c --- */
+enum sso_code sqlite_begin(struct store *store, enum store_access access, struct store_tx **out,
+                           struct sso_error *err);
+enum sso_code sqlite_commit(struct store_tx *tx, struct sso_error *err);
+void sqlite_rollback(struct store_tx *tx);
+enum sso_code sqlite_savepoint(struct store_tx *tx, struct sso_error *err);
+enum sso_code sqlite_savepoint_keep(struct store_tx *tx, struct sso_error *err);
+enum sso_code sqlite_savepoint_undo(struct store_tx *tx, struct sso_error *err);
+
+/* --- sqlite_check.c --- */
+enum sso_code sqlite_check_structure(struct store_tx *tx, char ***lines, size_t *count,
+                                     struct sso_error *err);
+
+extern const struct store_system_ops sqlite_system_ops;
+extern const struct store_generation_ops sqlite_generation_ops;
+extern const struct store_sealed_key_ops sqlite_sealed_key_ops;
+extern const struct store_application_ops sqlite_application_ops;
+extern const struct store_mapping_ops sqlite_mapping_ops;
+extern const struct store_credential_ops sqlite_credential_ops;
+extern const struct store_scan_ops sqlite_scan_ops;
+extern const struct store_rotation_ops sqlite_rotation_ops;
+extern const struct store_quarantine_ops sqlite_quarantine_ops;
+extern const struct store_audit_ops sqlite_audit_ops;
+
+#endif

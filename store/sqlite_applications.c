@@ -1,0 +1,271 @@
+#include <string.h>
+
+#include "common/encode.h"
+#include "common/json.h"
+#include "common/secret.h"
+#include "store/sqlite_rows.h"
+
+/* Fields and groups as JSON: 32 labels or 16 groups, each byte escaped at worst. */
+#define JSON_BYTES_MAX 65536
+
+/* --- fields and groups --- */
+
+static char *fields_json(const struct application *application)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < application->field_count; i++) {
+        const struct application_field *field = &application->field[i];
+        json_array_append_new(
+            array, json_pack("{s:s, s:b}", "label", field->label, "masked", (int)field->masked));
+    }
+    /* An append that failed shows as an array that is too short. */
+    bool whole = json_array_size(array) == application->field_count;
+    char *text = whole ? json_line(array) : NULL;
+    json_decref(array);
+    return text;
+}
+
+static char *groups_json(const struct application *application)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < application->user_group_count; i++)
+        json_array_append_new(array, json_string(application->users[i]));
+    bool whole = json_array_size(array) == application->user_group_count;
+    char *text = whole ? json_line(array) : NULL;
+    json_decref(array);
+    return text;
+}
+
+static json_t *view_array(struct sqlite_statement *s, size_t maximum)
+{
+    size_t length;
+    const char *text = sqlite_view_text(s, JSON_BYTES_MAX, &length);
+    json_t *array = text != NULL ? json_parse(text, length, NULL) : NULL;
+    if (!json_is_array(array) || json_array_size(array) > maximum)
+        s->damaged = true;
+    return array;
+}
+
+static bool copy_text(const json_t *value, char *out, size_t size)
+{
+    size_t length = json_string_length(value);
+    if (!json_is_string(value) || length == 0 || length >= size)
+        return false;
+    memcpy(out, json_string_value(value), length + 1);
+    return strlen(out) == length;
+}
+
+static void read_fields(struct sqlite_statement *s, struct application *application)
+{
+    json_t *array = view_array(s, FIELDS_MAX);
+    size_t count = s->damaged ? 0 : json_array_size(array);
+    for (size_t i = 0; i < count; i++) {
+        struct application_field *field = &application->field[i];
+        const json_t *value = json_array_get(array, i);
+        const json_t *masked = json_object_get(value, "masked");
+        if (!copy_text(json_object_get(value, "label"), field->label, sizeof field->label) ||
+            !json_is_boolean(masked) || json_object_size(value) != 2)
+            s->damaged = true;
+        field->masked = json_is_true(masked);
+    }
+    application->field_count = count;
+    json_decref(array);
+}
+
+static void read_groups(struct sqlite_statement *s, struct application *application)
+{
+    json_t *array = view_array(s, GROUPS_MAX);
+    size_t count = s->damaged ? 0 : json_array_size(array);
+    for (size_t i = 0; i < count; i++)
+        if (!copy_text(json_array_get(array, i), application->users[i],
+                       sizeof application->users[i]))
+            s->damaged = true;
+    application->user_group_count = count;
+    json_decref(array);
+}
+
+void sqlite_read_application(struct sqlite_statement *s, void *out)
+{
+    struct application *application = out;
+    sqlite_read_bytes(s, application->id, sizeof application->id);
+    sqlite_read_name(s, application->name, sizeof application->name);
+    application->type =
+        (enum application_type)sqlite_read_integer(s, APPLICATION_INDIVIDUAL, APPLICATION_CONFIG);
+    application->enabled = sqlite_read_bool(s);
+    sqlite_read_text(s, application->description, sizeof application->description);
+    sqlite_read_text(s, application->contact, sizeof application->contact);
+    read_fields(s, application);
+    sqlite_read_text(s, application->admins, sizeof application->admins);
+    read_groups(s, application);
+    sqlite_read_text(s, application->readers, sizeof application->readers);
+    application->created_ms = sqlite_read_time(s);
+    application->updated_ms = sqlite_read_time(s);
+    application->version = sqlite_read_u64(s);
+    sqlite_read_bytes(s, application->tag, sizeof application->tag);
+}
+
+/* --- reading --- */
+
+static enum sso_code read_one(struct sqlite_statement *s, struct application *out,
+                              struct sso_error *err)
+{
+    bool found = false;
+    enum sso_code rc = sqlite_step(s, &found, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (!found)
+        return sso_fail(err, SSO_NOT_FOUND, "the application does not exist");
+    struct application application = {0};
+    sqlite_read_application(s, &application);
+    if ((rc = sqlite_check_row(s, "an application", err)) == SSO_OK)
+        *out = application;
+    return rc;
+}
+
+static enum sso_code get(struct store_tx *tx, const char *name, struct application *out,
+                         struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT " APPLICATION_COLUMNS " FROM applications AS a WHERE a.name = ?";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_text(&statement, name);
+    rc = read_one(&statement, out, err);
+    return rc != SSO_NOT_FOUND ? rc : sso_fail(err, rc, "application %s does not exist", name);
+}
+
+static enum sso_code get_by_id(struct store_tx *tx, const uint8_t id[static APPLICATION_ID_BYTES],
+                               struct application *out, struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT " APPLICATION_COLUMNS " FROM applications AS a WHERE a.id = ?";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, id, APPLICATION_ID_BYTES);
+    return read_one(&statement, out, err);
+}
+
+static enum sso_code list(struct store_tx *tx, struct application **out, size_t *count,
+                          struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT " APPLICATION_COLUMNS " FROM applications AS a ORDER BY a.name";
+    static const struct sqlite_list rows = {"an application", sizeof **out,
+                                            sqlite_read_application};
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
+}
+
+/* --- writing --- */
+
+static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
+                                  const struct application *application, uint64_t *changed,
+                                  struct sso_error *err)
+{
+    enum sso_code rc;
+    char *fields = fields_json(application);
+    char *groups = groups_json(application);
+    struct sqlite_statement s = {0};
+    if (fields == NULL || groups == NULL) {
+        rc = sso_fail(err, SSO_BAD_REQUEST,
+                      "fields and groups of application %s must be UTF-8 text", application->name);
+        goto out;
+    }
+    if ((rc = sqlite_prepare(tx, sql, &s, err)) != SSO_OK)
+        goto out;
+    sqlite_bind_bytes(&s, application->id, sizeof application->id);
+    sqlite_bind_text(&s, application->name);
+    sqlite_bind_integer(&s, application->type);
+    sqlite_bind_integer(&s, application->enabled);
+    sqlite_bind_text(&s, application->description);
+    sqlite_bind_text(&s, application->contact);
+    sqlite_bind_text(&s, fields);
+    sqlite_bind_text(&s, application->admins);
+    sqlite_bind_text(&s, groups);
+    sqlite_bind_text(&s, application->readers);
+    sqlite_bind_integer(&s, application->created_ms);
+    sqlite_bind_integer(&s, application->updated_ms);
+    sqlite_bind_u64(&s, application->version);
+    sqlite_bind_bytes(&s, application->tag, sizeof application->tag);
+    rc = sqlite_run(&s, changed, err);
+out:
+    sqlite_finish(&s);
+    wiping_free(fields);
+    wiping_free(groups);
+    return rc;
+}
+
+static enum sso_code insert(struct store_tx *tx, const struct application *application,
+                            struct sso_error *err)
+{
+    static const char sql[] =
+        "INSERT INTO applications (id, name, type, enabled, description, contact, fields, admins,"
+        " users, readers, created_ms, updated_ms, version, tag)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    enum sso_code rc = run_with_row(tx, sql, application, NULL, err);
+    if (rc == SSO_ALREADY_EXISTS)
+        return sso_fail(err, rc, "application %s exists already", application->name);
+    return rc;
+}
+
+static enum sso_code update(struct store_tx *tx, const struct application *application,
+                            struct sso_error *err)
+{
+    static const char sql[] =
+        "UPDATE applications SET name = ?2, type = ?3, enabled = ?4, description = ?5,"
+        " contact = ?6, fields = ?7, admins = ?8, users = ?9, readers = ?10, created_ms = ?11,"
+        " updated_ms = ?12, version = ?13, tag = ?14 WHERE id = ?1 AND version = ?13 - 1";
+    uint64_t changed = 0;
+    enum sso_code rc = run_with_row(tx, sql, application, &changed, err);
+    if (rc == SSO_OK && changed != 1)
+        return sso_fail(err, SSO_VERSION_CONFLICT, "application %s has changed meanwhile",
+                        application->name);
+    return rc;
+}
+
+static enum sso_code run_with_id(struct store_tx *tx, const char *sql, const uint8_t *id,
+                                 uint64_t *changed, struct sso_error *err)
+{
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, id, APPLICATION_ID_BYTES);
+    return sqlite_run(&statement, changed, err);
+}
+
+static enum sso_code delete (struct store_tx *tx, const uint8_t id[static APPLICATION_ID_BYTES],
+                             bool keep_application, uint64_t *credentials_deleted,
+                             struct sso_error *err) {
+    static const char quarantine_sql[] =
+        "DELETE FROM quarantine WHERE row_id IN"
+        " (SELECT row_id FROM credentials WHERE application_id = ?)";
+    static const char credentials_sql[] = "DELETE FROM credentials WHERE application_id = ?";
+    static const char mappings_sql[] = "DELETE FROM mappings WHERE application_id = ?";
+    static const char application_sql[] = "DELETE FROM applications WHERE id = ?";
+    static const char touch_sql[] = "UPDATE applications SET id = id WHERE id = ?";
+    uint64_t found = 0;
+    /* First, so that nothing is deleted where there is no such application. */
+    enum sso_code rc = run_with_id(tx, keep_application ? touch_sql : application_sql, id, &found,
+                                   err);
+    if (rc == SSO_OK && found == 0) return sso_fail(err, SSO_NOT_FOUND,
+                                                    "the application does not exist");
+    if (rc == SSO_OK) rc = run_with_id(tx, quarantine_sql, id, NULL, err);
+    if (rc == SSO_OK) rc = run_with_id(tx, credentials_sql, id, credentials_deleted, err);
+    if (rc == SSO_OK) rc = run_with_id(tx, mappings_sql, id, NULL, err);
+    return rc;
+}
+
+const struct store_application_ops sqlite_application_ops = {
+    .get = get,
+    .get_by_id = get_by_id,
+    .list = list,
+    .insert = insert,
+    .update = update,
+    .delete = delete,
+};

@@ -1,0 +1,90 @@
+#include "store/sqlite_rows.h"
+
+void sqlite_read_mapping(struct sqlite_statement *s, void *out)
+{
+    struct mapping *mapping = out;
+    sqlite_read_bytes(s, mapping->application_id, sizeof mapping->application_id);
+    sqlite_read_name(s, mapping->principal, sizeof mapping->principal);
+    mapping->state =
+        (enum mapping_state)sqlite_read_integer(s, MAPPING_ENABLED, MAPPING_DISABLED_BY_ADMIN);
+    mapping->updated_ms = sqlite_read_time(s);
+    mapping->version = sqlite_read_u64(s);
+    sqlite_read_bytes(s, mapping->tag, sizeof mapping->tag);
+}
+
+static enum sso_code no_such_mapping(const char *principal, struct sso_error *err)
+{
+    return sso_fail(err, SSO_NOT_FOUND, "%s has no mapping in this application", principal);
+}
+
+static enum sso_code get(struct store_tx *tx,
+                         const uint8_t application_id[static APPLICATION_ID_BYTES],
+                         const char *principal, struct mapping *out, struct sso_error *err)
+{
+    static const char sql[] = "SELECT " MAPPING_COLUMNS " FROM mappings AS m"
+                              " WHERE m.application_id = ? AND m.principal = ?";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    struct mapping mapping = {0};
+    bool found = false;
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sqlite_bind_text(&statement, principal);
+    rc = sqlite_step(&statement, &found, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (!found)
+        return no_such_mapping(principal, err);
+    sqlite_read_mapping(&statement, &mapping);
+    if ((rc = sqlite_check_row(&statement, "a mapping", err)) == SSO_OK)
+        *out = mapping;
+    return rc;
+}
+
+static enum sso_code put(struct store_tx *tx, const struct mapping *mapping, struct sso_error *err)
+{
+    static const char insert_sql[] =
+        "INSERT INTO mappings (application_id, principal, state, updated_ms, version, tag)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    static const char update_sql[] =
+        "UPDATE mappings SET state = ?3, updated_ms = ?4, version = ?5, tag = ?6"
+        " WHERE application_id = ?1 AND principal = ?2 AND version = ?5 - 1";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    uint64_t changed = 0;
+    enum sso_code rc =
+        sqlite_prepare(tx, mapping->version == 1 ? insert_sql : update_sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, mapping->application_id, sizeof mapping->application_id);
+    sqlite_bind_text(&statement, mapping->principal);
+    sqlite_bind_integer(&statement, mapping->state);
+    sqlite_bind_integer(&statement, mapping->updated_ms);
+    sqlite_bind_u64(&statement, mapping->version);
+    sqlite_bind_bytes(&statement, mapping->tag, sizeof mapping->tag);
+    rc = sqlite_run(&statement, &changed, err);
+    if (rc == SSO_OK && changed != 1)
+        return sso_fail(err, SSO_VERSION_CONFLICT, "the mapping of %s has changed meanwhile",
+                        mapping->principal);
+    return rc;
+}
+
+static enum sso_code delete (struct store_tx *tx,
+                             const uint8_t application_id[static APPLICATION_ID_BYTES],
+                             const char *principal, struct sso_error *err) {
+    static const char sql[] = "DELETE FROM mappings WHERE application_id = ? AND principal = ?";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    uint64_t changed = 0;
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK) return rc;
+    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sqlite_bind_text(&statement, principal);
+    rc = sqlite_run(&statement, &changed, err);
+    return rc == SSO_OK && changed == 0 ? no_such_mapping(principal, err) : rc;
+}
+
+const struct store_mapping_ops sqlite_mapping_ops = {
+    .get = get,
+    .put = put,
+    .delete = delete,
+};

@@ -1,0 +1,84 @@
+#include "store/sqlite_statement.h"
+
+static enum sso_code put(struct store_tx *tx, const struct quarantine_entry *entry,
+                         struct sso_error *err)
+{
+    static const char sql[] =
+        "INSERT INTO quarantine (row_id, generation, code, reason, since_ms, tries)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, 1) ON CONFLICT (row_id) DO UPDATE SET generation = ?2,"
+        " code = ?3, reason = ?4, tries = tries + 1";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, entry->row_id, sizeof entry->row_id);
+    sqlite_bind_integer(&statement, entry->generation);
+    sqlite_bind_text(&statement, sso_code_facts(entry->code)->name);
+    sqlite_bind_text(&statement, entry->reason);
+    sqlite_bind_integer(&statement, entry->since_ms);
+    return sqlite_run(&statement, NULL, err);
+}
+
+/* Why the row is here may be that its application or principal cannot be read. */
+static void read_if_sound(struct sqlite_statement *s, char *out, size_t size)
+{
+    bool damaged = s->damaged;
+    sqlite_read_name(s, out, size);
+    s->damaged = damaged;
+}
+
+static void read_entry(struct sqlite_statement *s, void *out)
+{
+    struct quarantine_entry *entry = out;
+    char code[64];
+    sqlite_read_bytes(s, entry->row_id, sizeof entry->row_id);
+    entry->generation = sqlite_read_u32(s);
+    sqlite_read_text(s, code, sizeof code);
+    entry->code = sso_code_from_name(code);
+    sqlite_read_text(s, entry->reason, sizeof entry->reason);
+    entry->tries = (unsigned)sqlite_read_integer(s, 1, UINT32_MAX);
+    entry->since_ms = sqlite_read_time(s);
+    read_if_sound(s, entry->application, sizeof entry->application);
+    read_if_sound(s, entry->principal, sizeof entry->principal);
+}
+
+static enum sso_code list(struct store_tx *tx, struct quarantine_entry **out, size_t *count,
+                          struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT q.row_id, q.generation, q.code, q.reason, q.tries, q.since_ms, a.name, c.principal"
+        " FROM quarantine AS q LEFT JOIN credentials AS c ON c.row_id = q.row_id"
+        " LEFT JOIN applications AS a ON a.id = c.application_id ORDER BY q.row_id";
+    static const struct sqlite_list rows = {"an entry of the quarantine", sizeof **out, read_entry};
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
+}
+
+static enum sso_code clear(struct store_tx *tx, struct sso_error *err)
+{
+    static const char sql[] = "DELETE FROM quarantine";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    return rc != SSO_OK ? rc : sqlite_run(&statement, NULL, err);
+}
+
+static enum sso_code count_entries(struct store_tx *tx, uint64_t *count, struct sso_error *err)
+{
+    static const char sql[] = "SELECT count(*) FROM quarantine";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    bool row = false;
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc == SSO_OK)
+        rc = sqlite_step(&statement, &row, err);
+    if (rc == SSO_OK)
+        *count = sqlite_read_u64(&statement);
+    return rc;
+}
+
+const struct store_quarantine_ops sqlite_quarantine_ops = {
+    .put = put,
+    .list = list,
+    .clear = clear,
+    .count = count_entries,
+};

@@ -1,0 +1,122 @@
+#include "store/sqlite_statement.h"
+
+#define COLUMNS                                                                                    \
+    "id, state, phase, to_generation, from_generations, total, done, skipped, failed, rate,"       \
+    " dry_run, reencrypt, full_speed, verify, position_started, position_generation,"              \
+    " position_row_id, without_nodes, started_ms, finished_ms, error"
+
+static void read_rotation(struct sqlite_statement *s, struct rotation *out)
+{
+    out->id = sqlite_read_u64(s);
+    out->state = (enum rotation_state)sqlite_read_integer(s, ROTATION_PREPARING, ROTATION_FAILED);
+    out->phase = (enum rotation_phase)sqlite_read_integer(s, PHASE_PREPARE, PHASE_VERIFY);
+    out->to = sqlite_read_u32(s);
+    sqlite_read_text(s, out->from, sizeof out->from);
+    out->total = sqlite_read_u64(s);
+    out->done = sqlite_read_u64(s);
+    out->skipped = sqlite_read_u64(s);
+    out->failed = sqlite_read_u64(s);
+    out->rate = sqlite_read_u64(s);
+    out->dry_run = sqlite_read_bool(s);
+    out->reencrypt = sqlite_read_bool(s);
+    out->full_speed = sqlite_read_bool(s);
+    out->verify = (enum rotation_verify)sqlite_read_integer(s, VERIFY_SAMPLE, VERIFY_FULL);
+    out->position.started = sqlite_read_bool(s);
+    out->position.generation = sqlite_read_u32(s);
+    sqlite_read_bytes(s, out->position.row_id, sizeof out->position.row_id);
+    sqlite_read_text(s, out->without, sizeof out->without);
+    out->started_ms = sqlite_read_time(s);
+    out->finished_ms = sqlite_read_time(s);
+    sqlite_read_text(s, out->error, sizeof out->error);
+}
+
+static enum sso_code latest(struct store_tx *tx, struct rotation *out, struct sso_error *err)
+{
+    static const char sql[] = "SELECT " COLUMNS " FROM rotations ORDER BY id DESC LIMIT 1";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    struct rotation rotation = {0};
+    bool found = false;
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc == SSO_OK)
+        rc = sqlite_step(&statement, &found, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (!found)
+        return sso_fail(err, SSO_NOT_FOUND, "there never was a rotation");
+    read_rotation(&statement, &rotation);
+    if ((rc = sqlite_check_row(&statement, "the row of a rotation", err)) == SSO_OK)
+        *out = rotation;
+    return rc;
+}
+
+static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
+                                  const struct rotation *rotation, uint64_t *changed,
+                                  struct sso_error *err)
+{
+    SQLITE_STATEMENT_AUTO s = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &s, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_u64(&s, rotation->id);
+    sqlite_bind_integer(&s, rotation->state);
+    sqlite_bind_integer(&s, rotation->phase);
+    sqlite_bind_integer(&s, rotation->to);
+    sqlite_bind_text(&s, rotation->from);
+    sqlite_bind_u64(&s, rotation->total);
+    sqlite_bind_u64(&s, rotation->done);
+    sqlite_bind_u64(&s, rotation->skipped);
+    sqlite_bind_u64(&s, rotation->failed);
+    sqlite_bind_u64(&s, rotation->rate);
+    sqlite_bind_integer(&s, rotation->dry_run);
+    sqlite_bind_integer(&s, rotation->reencrypt);
+    sqlite_bind_integer(&s, rotation->full_speed);
+    sqlite_bind_integer(&s, rotation->verify);
+    sqlite_bind_integer(&s, rotation->position.started);
+    sqlite_bind_integer(&s, rotation->position.generation);
+    sqlite_bind_bytes(&s, rotation->position.row_id, sizeof rotation->position.row_id);
+    sqlite_bind_text(&s, rotation->without);
+    sqlite_bind_integer(&s, rotation->started_ms);
+    sqlite_bind_integer(&s, rotation->finished_ms);
+    sqlite_bind_text(&s, rotation->error);
+    return sqlite_run(&s, changed, err);
+}
+
+static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
+{
+    static const char sql[] =
+        "INSERT INTO rotations (" COLUMNS ")"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    struct rotation last = {0};
+    enum sso_code rc = latest(tx, &last, NULL);
+    if (rc != SSO_OK && rc != SSO_NOT_FOUND)
+        return latest(tx, &last, err); /* again, for its text */
+    if (last.state == ROTATION_PREPARING || last.state == ROTATION_RUNNING ||
+        last.state == ROTATION_PAUSED)
+        return sso_fail(err, SSO_ROTATION_IN_PROGRESS, "rotation %llu to generation %u is %s",
+                        (unsigned long long)last.id, last.to, rotation_state_name(last.state));
+    rotation->id = last.id + 1;
+    return run_with_row(tx, sql, rotation, NULL, err);
+}
+
+static enum sso_code update(struct store_tx *tx, const struct rotation *rotation,
+                            struct sso_error *err)
+{
+    static const char sql[] =
+        "UPDATE rotations SET state = ?2, phase = ?3, to_generation = ?4, from_generations = ?5,"
+        " total = ?6, done = ?7, skipped = ?8, failed = ?9, rate = ?10, dry_run = ?11,"
+        " reencrypt = ?12, full_speed = ?13, verify = ?14, position_started = ?15,"
+        " position_generation = ?16, position_row_id = ?17, without_nodes = ?18, started_ms = ?19,"
+        " finished_ms = ?20, error = ?21 WHERE id = ?1";
+    uint64_t changed = 0;
+    enum sso_code rc = run_with_row(tx, sql, rotation, &changed, err);
+    if (rc == SSO_OK && changed != 1)
+        return sso_fail(err, SSO_NOT_FOUND, "rotation %llu does not exist",
+                        (unsigned long long)rotation->id);
+    return rc;
+}
+
+const struct store_rotation_ops sqlite_rotation_ops = {
+    .latest = latest,
+    .insert = insert,
+    .update = update,
+};

@@ -1,0 +1,225 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "contract.h"
+#include "fixture.h"
+
+static void test_rotations(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct rotation rotation = {.state = ROTATION_RUNNING,
+                                .phase = PHASE_STREAM,
+                                .to = 2,
+                                .from = "1",
+                                .total = 100,
+                                .rate = 5,
+                                .dry_run = true,
+                                .verify = VERIFY_SAMPLE,
+                                .without = "node3",
+                                .started_ms = 9},
+                    back, second;
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    assert_code(SSO_NOT_FOUND, store_rotation_latest(tx, &back, &err));
+    assert_code(SSO_NOT_FOUND, store_rotation_update(tx, &rotation, &err));
+    assert_ok(store_rotation_insert(tx, &rotation, &err));
+    assert_int_equal(rotation.id, 1);
+    second = rotation;
+    assert_code(SSO_ROTATION_IN_PROGRESS, store_rotation_insert(tx, &second, &err));
+    assert_says("running");
+    rotation.state = ROTATION_COMPLETED_WITH_ERRORS;
+    rotation.phase = PHASE_FINISH;
+    rotation.done = 99;
+    rotation.failed = 1;
+    rotation.position = (struct scan_position){.started = true, .generation = 1, .row_id = {1, 2}};
+    rotation.finished_ms = 10;
+    strcpy(rotation.error, "one row");
+    assert_ok(store_rotation_update(tx, &rotation, &err));
+    assert_ok(store_rotation_latest(tx, &back, &err));
+    assert_memory_equal(&back, &rotation, sizeof rotation);
+    assert_ok(store_rotation_insert(tx, &second, &err));
+    assert_int_equal(second.id, 2);
+    assert_ok(store_rotation_latest(tx, &back, &err));
+    assert_int_equal(back.id, 2);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    assert_string_equal(rotation_state_name(ROTATION_NONE), "none");
+    assert_string_equal(rotation_state_name(ROTATION_COMPLETED_WITH_ERRORS),
+                        "completed_with_errors");
+    assert_string_equal(rotation_state_name((enum rotation_state)99), "unknown");
+    assert_string_equal(rotation_phase_name(PHASE_VERIFY), "verify");
+    assert_string_equal(rotation_phase_name((enum rotation_phase)0), "unknown");
+}
+
+static void test_quarantine(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct quarantine_entry entry = {
+        .generation = 1, .code = SSO_ROW_CORRUPT, .reason = "first", .since_ms = 5};
+    struct quarantine_entry lost = {.row_id = {0xff}, .generation = 1, .code = SSO_INTERNAL};
+    struct quarantine_entry *list = NULL;
+    size_t count = 0;
+    uint64_t total = 0;
+    fill(fixture->store, 3);
+    struct credential_row row = sample_row(1, 1, "user00001");
+    memcpy(entry.row_id, row.row_id, ROW_ID_BYTES);
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_quarantine_put(tx, &entry, &err));
+    assert_ok(store_quarantine_put(tx, &lost, &err));
+    entry.code = SSO_ROW_KILLS_WORKER;
+    entry.since_ms = 6;
+    strcpy(entry.reason, "second");
+    assert_ok(store_quarantine_put(tx, &entry, &err));
+    assert_ok(store_quarantine_list(tx, &list, &count, &err));
+    assert_int_equal(count, 2);
+    assert_int_equal(list[0].tries, 2);
+    assert_int_equal(list[0].code, SSO_ROW_KILLS_WORKER);
+    assert_int_equal(list[0].since_ms, 5);
+    assert_string_equal(list[0].reason, "second");
+    assert_string_equal(list[0].application, "Payroll");
+    assert_string_equal(list[0].principal, "user00001");
+    assert_string_equal(list[1].application, "");
+    free(list);
+
+    row.version = 2; /* a new write makes the row good again */
+    assert_ok(store_credential_put(tx, &row, 1, &err));
+    credential_row_free(&row);
+    assert_ok(store_quarantine_count(tx, &total, &err));
+    assert_int_equal(total, 1);
+    assert_ok(store_quarantine_clear(tx, &err));
+    assert_ok(store_quarantine_count(tx, &total, &err));
+    assert_int_equal(total, 0);
+    assert_ok(store_quarantine_put(tx, &entry, &err));
+    assert_ok(store_credential_delete(tx, (uint8_t[16]){1}, "user00001", 0, &err));
+    assert_ok(store_quarantine_count(tx, &total, &err));
+    assert_int_equal(total, 0);
+}
+
+static void check_chain(const struct audit_record *list, size_t count)
+{
+    uint8_t previous[AUDIT_HASH_BYTES] = {0}, hash[AUDIT_HASH_BYTES];
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(list[i].number, i + 1);
+        audit_record_hash(previous, &list[i], hash);
+        assert_memory_equal(list[i].hash, hash, sizeof hash);
+        memcpy(previous, hash, sizeof hash);
+    }
+}
+
+static void test_audit(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct audit_record first[2] = {sample_record("node1", "a"), sample_record("node1", "b")};
+    struct audit_record other = sample_record("node0", "c"), later = sample_record("node1", "d");
+    struct audit_record mixed[2] = {sample_record("node1", "e"), sample_record("node2", "f")};
+    struct audit_record *list = NULL;
+    struct audit_head *heads = NULL;
+    size_t count = 9;
+    struct store_tx *tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_audit_heads(tx, &heads, &count, &err));
+    assert_int_equal(count, 0);
+    assert_ok(store_audit_append(tx, first, 0, &err));
+    assert_ok(store_audit_append(tx, first, 2, &err));
+    assert_int_equal(first[1].number, 2);
+    assert_ok(store_audit_append(tx, &other, 1, &err));
+    commit(tx);
+    tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_audit_append(tx, &later, 1, &err));
+    commit(tx);
+    tx = begin(fixture->store, STORE_WRITE);
+    assert_code(SSO_INTERNAL, store_audit_append(tx, mixed, 2, &err));
+    store_rollback(&tx);
+
+    tx = begin(fixture->store, STORE_READ);
+    assert_ok(store_audit_list(tx, "node1", 0, 100, &list, &count, &err));
+    assert_int_equal(count, 3);
+    check_chain(list, count);
+    assert_memory_equal(&list[2], &later, sizeof later);
+    free(list);
+    assert_ok(store_audit_list(tx, NULL, 0, 2, &list, &count, &err));
+    assert_int_equal(count, 2);
+    assert_string_equal(list[0].node, "node0");
+    assert_string_equal(list[1].target, "a");
+    free(list);
+    assert_ok(store_audit_list(tx, "node1", 2, 100, &list, &count, &err));
+    assert_int_equal(count, 1);
+    free(list);
+    assert_ok(store_audit_heads(tx, &heads, &count, &err));
+    assert_int_equal(count, 2);
+    assert_string_equal(heads[1].node, "node1");
+    assert_int_equal(heads[1].number, 3);
+    assert_memory_equal(heads[1].hash, later.hash, sizeof later.hash);
+    free(heads);
+    commit(tx);
+}
+
+/* Daemon and tool of one node: two stores on one database. */
+static void test_audit_of_two_programs(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct store *tool = NULL;
+    struct audit_record *list = NULL;
+    size_t count = 0;
+    assert_ok(store_open(fixture->url, &tool, &err));
+    for (unsigned i = 0; i < 20; i++) {
+        struct audit_record record = sample_record("node1", "x");
+        struct store_tx *tx = begin(i % 3 == 0 ? tool : fixture->store, STORE_WRITE);
+        assert_ok(store_audit_append(tx, &record, 1, &err));
+        if (i % 5 == 4)
+            store_rollback(&tx);
+        else
+            commit(tx);
+    }
+    store_close(&tool);
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_READ);
+    assert_ok(store_audit_list(tx, "node1", 0, 100, &list, &count, &err));
+    assert_int_equal(count, 16);
+    check_chain(list, count);
+    free(list);
+}
+
+static void test_check_structure(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct system_row system = {.id = {1}, .name = "corp"};
+    struct credential_row row = sample_row(50, 9, "nobody");
+    char **lines = NULL;
+    size_t count = 9;
+    fill(fixture->store, 3);
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_system_insert(tx, &system, &err));
+    assert_ok(store_check_structure(tx, &lines, &count, &err));
+    if (count > 0)
+        fail_msg("a sound database: %s", lines[0]);
+    store_lines_free(&lines, count);
+    row.generation = 8;
+    assert_ok(store_credential_put(tx, &row, 0, &err)); /* no application, mapping, generation */
+    credential_row_free(&row);
+    assert_ok(store_mapping_delete(tx, (uint8_t[16]){1}, "user00001", &err));
+    assert_ok(store_check_structure(tx, &lines, &count, &err));
+    assert_int_equal(count, 4);
+    store_lines_free(&lines, count);
+}
+
+int contract_records(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_rotations, fixture_setup, fixture_teardown),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test_setup_teardown(test_quarantine, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_audit, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_audit_of_two_programs, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_check_structure, fixture_setup, fixture_teardown),
+    };
+    return cmocka_run_group_tests_name("store: rotation, quarantine, audit, checks", tests, NULL,
+                                       NULL);
+}
