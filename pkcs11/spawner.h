@@ -12,6 +12,10 @@
 
 #include "common/error.h"
 
+/* The worker's end of its socketpair in the worker; 0 is /dev/null, 1 and 2 are the owner's stderr.
+ */
+#define WORKER_SOCKET_FD 3
+
 struct spawner;
 
 /* `worker_program` NULL: sso-hsm-worker beside the running program, else in the libexec folder it

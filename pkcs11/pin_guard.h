@@ -1,0 +1,41 @@
+/*
+ * Never spends a PIN try twice (DESIGN §4.2). Before a login a stamp is made durable in the state
+ * directory, which daemon and CLI share; success removes it, a refusal turns it into one that holds
+ * until the PIN source changes or somebody resets it. The stamp tells the source by what a file is
+ * and never by what is in it.
+ */
+#ifndef SSO_PKCS11_PIN_GUARD_H
+#define SSO_PKCS11_PIN_GUARD_H
+
+#include "common/generation.h"
+#include "pkcs11/frame.h"
+
+struct pin_guard {
+    char *folder;                   /* STATE_DIRECTORY/pin-guard */
+    struct pin_source_facts proven; /* the source whose PIN worked last in this process */
+    int lock;                       /* held between enter and leave, else -1 */
+};
+
+enum sso_code pin_guard_init(struct pin_guard *guard, const char *state_directory,
+                             struct sso_error *err) __attribute__((warn_unused_result));
+void pin_guard_free(struct pin_guard *guard);
+
+/* May the token be logged in to? Takes a lock that other processes respect; on SSO_OK the caller
+ * tries once, then says how it went. SSO_PIN_REFUSED: no, and why. */
+enum sso_code pin_guard_enter(struct pin_guard *guard, const struct hello_reply *token,
+                              struct sso_error *err) __attribute__((warn_unused_result));
+
+enum pin_outcome {
+    PIN_WORKED,
+    PIN_WAS_REFUSED,
+    PIN_NOT_TRIED, /* the login failed for another reason, said by the token */
+    PIN_UNKNOWN    /* the worker died over it */
+};
+void pin_guard_leave(struct pin_guard *guard, const struct hello_reply *token,
+                     enum pin_outcome outcome);
+
+/* Forgets what is known of a token's PIN. */
+enum sso_code pin_guard_reset(struct pin_guard *guard, const struct token_identity *token,
+                              struct sso_error *err);
+
+#endif

@@ -1,0 +1,427 @@
+/* The thread that keeps one worker going and carries frames to and from it. */
+#include <errno.h>
+#include <openssl/rand.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "pkcs11/pool.h"
+
+#define BACK_OFF_FIRST_MS 100
+#define BACK_OFF_MAX_MS 5000
+/* A start that ends in silence may be a kill from outside; so many in a row are not. */
+#define SILENT_STARTS_MAX 4
+/* A limit below what a fresh worker needs would replace workers for ever. */
+#define GROWTH_BYTES_MIN (1024 * 1024)
+
+enum serve_end { SERVE_STOP, SERVE_REPLACE, SERVE_DIED };
+
+void lane_wake(struct lane *lane)
+{
+    uint64_t one = 1;
+    (void)!write(lane->wake, &one, sizeof one);
+}
+
+static enum hsm_state state_for(enum sso_code code)
+{
+    switch (code) {
+    case SSO_PIN_REFUSED:
+        return HSM_PIN_REFUSED;
+    case SSO_CONFIG_ERROR:
+    case SSO_TOKEN_NOT_FOUND:
+    case SSO_TOKEN_AMBIGUOUS:
+    case SSO_TOKEN_NOT_SUITABLE:
+    case SSO_FORBIDDEN:
+    case SSO_NO_MEMORY:
+        return HSM_MISCONFIGURED;
+    default:
+        return HSM_DOWN;
+    }
+}
+
+static void note_state(struct hsm *hsm, enum hsm_state state, const char *reason)
+{
+    static const char *const names[] = {"starting", "ready", "down", "pin refused",
+                                        "misconfigured"};
+    if (hsm->state == state)
+        return;
+    hsm->state = state;
+    log_line(state == HSM_READY || state == HSM_STARTING ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
+             "token pool", "pool", hsm->section->name != NULL ? hsm->section->name : "", "state",
+             names[state], "reason", reason, NULL);
+}
+
+static void start_failed(struct hsm *hsm, bool died, const struct sso_error *err)
+{
+    hsm->failures++;
+    hsm->last_error = *err;
+    if (hsm->ready > 0 || (died && hsm->failures < SILENT_STARTS_MAX))
+        return;
+    note_state(hsm, state_for(err->code), err->detail);
+    struct sso_error refusal;
+    enum sso_code code = pool_refusal(hsm, &refusal);
+    queue_fail_all(hsm, code, refusal.detail);
+}
+
+static void start_succeeded(struct hsm *hsm, struct lane *lane)
+{
+    hsm->failures = 0;
+    hsm->last_error = (struct sso_error){0};
+    lane->replace = false;
+    lane->served = false;
+    lane->gave_up = false;
+    lane->first_resident_bytes = 0;
+    lane->progress_ms = boot_clock_ms();
+    note_state(hsm, HSM_READY, "");
+}
+
+/* Doubling, with up to half of it left to chance so that many do not come back in step. */
+static int64_t back_off_ms(unsigned failures)
+{
+    uint8_t chance = 0;
+    int64_t most = BACK_OFF_FIRST_MS;
+    if (failures == 0)
+        return 0;
+    while (--failures > 0 && most < BACK_OFF_MAX_MS)
+        most *= 2;
+    most = most < BACK_OFF_MAX_MS ? most : BACK_OFF_MAX_MS;
+    (void)RAND_bytes(&chance, 1);
+    return most / 2 + most * chance / 512;
+}
+
+/* Waits out the back-off; and the first worker of a pool starts alone, the others once it serves.
+ * False: stopping. */
+static bool wait_for_turn(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    unsigned pokes = hsm->pokes, failures = hsm->failures;
+    int64_t until = boot_clock_ms() + back_off_ms(failures);
+    while (!hsm->stopping) {
+        if (hsm->failures != failures) {
+            failures = hsm->failures;
+            until = boot_clock_ms() + back_off_ms(failures);
+        }
+        if (hsm->pokes == pokes && boot_clock_ms() < until) {
+            pool_wait(hsm, &hsm->changed, until);
+        } else if (hsm->ready == 0 && hsm->starting > 0) {
+            pool_wait(hsm, &hsm->changed, INT64_MAX);
+        } else {
+            hsm->starting++;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool start(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    struct sso_error err = {0};
+    bool died = false;
+    enum sso_code code = lane_start_worker(lane, &died, &err);
+    if (code != SSO_OK)
+        worker_process_end(&lane->process, died);
+    pthread_mutex_lock(&hsm->mutex);
+    hsm->starting--;
+    lane->incarnation++;
+    if (code == SSO_OK)
+        start_succeeded(hsm, lane);
+    else
+        start_failed(hsm, died, &err);
+    pthread_cond_broadcast(&hsm->changed);
+    pthread_mutex_unlock(&hsm->mutex);
+    return code == SSO_OK;
+}
+
+/* ---- serving ---- */
+
+static struct frame *free_frame(struct lane *lane)
+{
+    for (size_t i = 0; i <= lane->sessions; i++) {
+        if (lane->frames[i].used && lane->frames[i].suspect)
+            return NULL; /* nothing else may be in flight with it */
+    }
+    for (size_t i = 0; i <= lane->sessions; i++)
+        if (!lane->frames[i].used)
+            return &lane->frames[i];
+    return NULL;
+}
+
+static void encode_frame(struct lane *lane, const struct frame *frame)
+{
+    struct encoder *out = &lane->process.out;
+    frame_begin_request(out, frame->id, frame->kind);
+    encode_u32(out, frame->to);
+    encode_u32(out, (uint32_t)frame->count);
+    for (size_t i = 0; i < frame->count; i++)
+        frame_put_item(out, frame->kind, &frame->item[i].batch->items[frame->item[i].index]);
+}
+
+/* Takes a frame and sends it. 1: sent, 0: nothing to send, -1: the worker does not take it. The
+ * mutex is held at entry and exit, not while sending. */
+static int send_next(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    struct frame *frame = free_frame(lane);
+    if (frame == NULL || !queue_take(hsm, lane, frame))
+        return 0;
+    frame->used = true;
+    frame->id = ++lane->process.next_id;
+    if (lane->in_flight++ == 0)
+        lane->progress_ms = boot_clock_ms();
+    encode_frame(lane, frame);
+    if (frame_finish(&lane->process.out, NULL) != SSO_OK) {
+        queue_fail_frame(hsm, frame, SSO_INTERNAL, "a batch does not fit into a frame");
+        frame->used = false;
+        lane->in_flight--;
+        return 1;
+    }
+    pthread_mutex_unlock(&hsm->mutex);
+    bool sent = frame_send(lane->process.socket, &lane->process.out,
+                           boot_clock_ms() + hsm->section->deadline_ms);
+    pthread_mutex_lock(&hsm->mutex);
+    if (sent)
+        return 1;
+    queue_return(hsm, frame, false); /* the worker was gone before it had the frame whole */
+    lane->in_flight--;
+    return -1;
+}
+
+static void check_size(struct lane *lane, const struct reply_header *header)
+{
+    struct hsm *hsm = lane->hsm;
+    uint64_t limit = hsm->section->worker_memory_limit_bytes;
+    char text[32];
+    if (lane->first_resident_bytes == 0)
+        lane->first_resident_bytes = header->resident_bytes;
+    if (limit == 0 || header->resident_bytes <= limit || lane->replace)
+        return;
+    bool grown = header->resident_bytes >= lane->first_resident_bytes + GROWTH_BYTES_MIN;
+    if (!grown && lane->size_warned)
+        return;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)header->resident_bytes);
+    log_line(grown ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+             grown ? "a worker has grown past worker_memory_limit and is replaced"
+                   : "worker_memory_limit is less than a fresh worker needs",
+             "bytes", text, NULL);
+    lane->replace = grown;
+    lane->size_warned = !grown;
+}
+
+static void note_speed(struct hsm *hsm, const struct frame *frame,
+                       const struct reply_header *header)
+{
+    double each = (double)header->work_microseconds / (double)(frame->count > 0 ? frame->count : 1);
+    double *known = &hsm->item_microseconds[frame->kind];
+    *known = *known <= 0 ? each : (*known * 7 + each) / 8;
+    hsm->call_microseconds += header->work_microseconds;
+}
+
+/* False: the worker must go. */
+static bool handle_reply(struct lane *lane, struct decoder *reply)
+{
+    struct hsm *hsm = lane->hsm;
+    struct reply_header header;
+    struct frame *frame = NULL;
+    if (!frame_get_reply_header(reply, &header))
+        return false;
+    for (size_t i = 0; i <= lane->sessions; i++)
+        if (lane->frames[i].used && lane->frames[i].id == header.id)
+            frame = &lane->frames[i];
+    if (frame == NULL)
+        return false;
+    lane->progress_ms = boot_clock_ms();
+    lane->served = true;
+    if (header.code != SSO_OK) {
+        char text[SSO_ERROR_DETAIL_BYTES] = "";
+        decode_text(reply, text, sizeof text);
+        log_line(LOG_LEVEL_WARNING, "a worker could not do a frame", "reason", text, NULL);
+        if ((header.flags & REPLY_REPLACE_ME) == 0) {
+            queue_fail_frame(hsm, frame, header.code, text);
+            frame->used = false;
+            lane->in_flight--;
+            return true;
+        }
+        sso_fail(&hsm->last_error, header.code, "%s", text);
+        hsm->failures++; /* the token may be gone: the next worker waits a moment */
+        lane->gave_up = true;
+        queue_return(hsm, frame, false);
+        lane->in_flight--;
+        return false;
+    }
+    note_speed(hsm, frame, &header);
+    check_size(lane, &header);
+    if (!queue_complete(hsm, frame, reply))
+        return false;
+    frame->used = false;
+    lane->in_flight--;
+    return true;
+}
+
+/* Reads what came. False: the worker has ended or talks nonsense. */
+static bool receive(struct lane *lane)
+{
+    struct decoder reply;
+    int got = frame_fill(&lane->process.reader, lane->process.socket, MSG_DONTWAIT);
+    bool good = got >= 0;
+    pthread_mutex_lock(&lane->hsm->mutex);
+    while (good && frame_next(&lane->process.reader, &reply))
+        good = handle_reply(lane, &reply);
+    good = good && !frame_reader_broken(&lane->process.reader);
+    pthread_mutex_unlock(&lane->hsm->mutex);
+    return good;
+}
+
+/* The mutex is held at entry and exit. False: the worker died over it. */
+static bool run_control(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    struct control *control = lane->control;
+    struct decoder reply = {0};
+    pthread_mutex_unlock(&hsm->mutex);
+    control->code =
+        worker_process_call(&lane->process, control->kind, control->body, control->deadline_ms,
+                            &reply, &control->died, &control->err);
+    if (control->code == SSO_OK)
+        encode_fixed(&control->reply, reply.next, reply.left_bytes);
+    pthread_mutex_lock(&hsm->mutex);
+    lane->control = NULL;
+    control->done = true;
+    pthread_cond_broadcast(&hsm->changed);
+    return !control->died;
+}
+
+/* Does anybody still wait for what this worker has in hand? */
+static bool anybody_waits(const struct lane *lane)
+{
+    for (size_t i = 0; i <= lane->sessions; i++)
+        for (size_t n = 0; lane->frames[i].used && n < lane->frames[i].count; n++)
+            if (lane->frames[i].item[n].batch != NULL)
+                return true;
+    return false;
+}
+
+/* Sends as long as there is something to send and room for it. The mutex is held. */
+static bool feed(struct lane *lane, enum serve_end *end)
+{
+    struct hsm *hsm = lane->hsm;
+    for (;;) {
+        bool leaving = hsm->stopping || lane->replace;
+        if (lane->in_flight == 0 && leaving) {
+            *end = hsm->stopping ? SERVE_STOP : SERVE_REPLACE;
+            return false;
+        }
+        if (hsm->stopping && !anybody_waits(lane)) {
+            *end = SERVE_DIED; /* it may hang, and must not make us wait */
+            return false;
+        }
+        if (lane->in_flight == 0 && lane->control != NULL) {
+            if (run_control(lane))
+                continue;
+            *end = SERVE_DIED;
+            return false;
+        }
+        int sent = leaving || lane->control != NULL ? 0 : send_next(lane);
+        if (sent == 0)
+            break;
+        if (sent < 0) {
+            *end = SERVE_DIED;
+            return false;
+        }
+    }
+    lane->waiting = true;
+    return true;
+}
+
+static enum serve_end serve(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    for (;;) {
+        enum serve_end end;
+        pthread_mutex_lock(&hsm->mutex);
+        bool goes_on = feed(lane, &end);
+        bool timed = lane->in_flight > 0;
+        int64_t left = lane->progress_ms + hsm->section->deadline_ms - boot_clock_ms();
+        pthread_mutex_unlock(&hsm->mutex);
+        if (!goes_on)
+            return end;
+        struct pollfd wait[] = {{.fd = lane->process.socket, .events = POLLIN},
+                                {.fd = lane->wake, .events = POLLIN}};
+        int n = poll(wait, 2, !timed ? -1 : left > 0 ? (int)left : 0);
+        if (n == 0) {
+            log_line(LOG_LEVEL_WARNING, "a worker hangs and is replaced", NULL);
+            return SERVE_DIED;
+        }
+        uint64_t wakes;
+        if (wait[1].revents != 0)
+            (void)!read(lane->wake, &wakes, sizeof wakes);
+        if (n > 0 && wait[0].revents != 0 && !receive(lane))
+            return SERVE_DIED;
+    }
+}
+
+static int older(const void *a, const void *b)
+{
+    const struct frame *x = *(struct frame *const *)a, *y = *(struct frame *const *)b;
+    return x->id < y->id ? -1 : 1;
+}
+
+/* The oldest frames, one for each session, may have been at work when the worker died; what was
+ * behind them had not begun. */
+static void return_frames(struct lane *lane, bool died)
+{
+    struct frame *frames[SESSIONS_MAX + 1];
+    size_t count = 0;
+    for (size_t i = 0; i <= lane->sessions; i++)
+        if (lane->frames[i].used)
+            frames[count++] = &lane->frames[i];
+    qsort(frames, count, sizeof frames[0], older);
+    for (size_t i = 0; i < count; i++)
+        queue_return(lane->hsm, frames[i], died && i < lane->sessions);
+    lane->in_flight = 0;
+}
+
+static void end_worker(struct lane *lane, enum serve_end end)
+{
+    struct hsm *hsm = lane->hsm;
+    worker_process_end(&lane->process, end == SERVE_DIED);
+    pthread_mutex_lock(&hsm->mutex);
+    lane->up = false;
+    lane->waiting = false;
+    hsm->ready--;
+    if (end != SERVE_STOP)
+        hsm->replaced++;
+    if (end == SERVE_DIED && !lane->served)
+        hsm->failures++;
+    if (hsm->ready == 0 && !hsm->stopping)
+        note_state(hsm, HSM_STARTING, end == SERVE_DIED ? "the last worker ended" : "");
+    return_frames(lane, end == SERVE_DIED && !lane->gave_up);
+    if (lane->control != NULL) {
+        lane->control->code = sso_fail(&lane->control->err, SSO_HSM_UNAVAILABLE,
+                                       "the worker that was to do this ended");
+        lane->control->died = lane->control->done = true;
+        lane->control = NULL;
+    }
+    pthread_cond_broadcast(&hsm->changed);
+    pthread_mutex_unlock(&hsm->mutex);
+}
+
+void *lane_main(void *arg)
+{
+    struct lane *lane = arg;
+    for (;;) {
+        pthread_mutex_lock(&lane->hsm->mutex);
+        bool goes_on = wait_for_turn(lane);
+        pthread_mutex_unlock(&lane->hsm->mutex);
+        if (!goes_on)
+            return NULL;
+        if (start(lane))
+            end_worker(lane, serve(lane));
+    }
+}

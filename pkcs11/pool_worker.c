@@ -1,0 +1,138 @@
+/* From a process that was just spawned to a worker that may serve: hello, login, canaries. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "pkcs11/pool.h"
+
+static enum sso_code say_hello(struct lane *lane, struct hello_reply *token, bool *died,
+                               struct sso_error *err)
+{
+    const struct config_hsm *section = lane->hsm->section;
+    const struct hello_request hello = {
+        .module = section->module != NULL ? section->module : "",
+        .init_args = section->init_args != NULL ? section->init_args : "",
+        .token = section->token != NULL ? section->token : "",
+        .sessions = section->sessions_per_worker == CONFIG_AUTO ? 1 : section->sessions_per_worker,
+        .weak_token_accepted = section->weak_token_accepted,
+    };
+    struct decoder reply;
+    ENCODER_AUTO body = {0};
+    frame_put_hello(&body, &hello);
+    enum sso_code code = worker_process_call(&lane->process, FRAME_HELLO, &body,
+                                             section->deadline_ms, &reply, died, err);
+    if (code == SSO_OK && !frame_get_hello_reply(&reply, token))
+        code = sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker answered with a damaged frame");
+    return code;
+}
+
+static enum pin_outcome pin_outcome(enum sso_code code, bool died)
+{
+    if (code == SSO_OK)
+        return PIN_WORKED;
+    if (died)
+        return PIN_UNKNOWN;
+    return code == SSO_PIN_REFUSED ? PIN_WAS_REFUSED : PIN_NOT_TRIED;
+}
+
+/* One login at a time, and none after a refusal. */
+static enum sso_code log_in(struct lane *lane, const struct hello_reply *token, unsigned *sessions,
+                            bool *died, struct sso_error *err)
+{
+    struct hsm *hsm = lane->hsm;
+    struct decoder reply;
+    pthread_mutex_lock(&hsm->login_mutex);
+    enum sso_code code = pin_guard_enter(&hsm->guard, token, err);
+    if (code == SSO_OK) {
+        code = worker_process_call(&lane->process, FRAME_LOGIN, NULL, hsm->section->deadline_ms,
+                                   &reply, died, err);
+        pin_guard_leave(&hsm->guard, token, pin_outcome(code, *died));
+    }
+    pthread_mutex_unlock(&hsm->login_mutex);
+    if (code != SSO_OK)
+        return code;
+    *sessions = decode_u32(&reply);
+    unsigned wanted = hsm->section->sessions_per_worker;
+    if (decode_end(&reply, "login reply", NULL) != SSO_OK || *sessions == 0 ||
+        *sessions > (wanted == CONFIG_AUTO ? 1 : wanted))
+        return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker answered with a damaged frame");
+    return SSO_OK;
+}
+
+/* SSO_OK where at least one opens, or none is wanted: what does not open is refused row by row,
+ * and a token that holds nothing of ours does not serve. */
+static enum sso_code open_all(struct lane *lane, const struct generation_key *keys, size_t count,
+                              bool *died, struct sso_error *err)
+{
+    size_t opened = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct decoder reply;
+        struct sso_error why = {0};
+        ENCODER_AUTO body = {0};
+        frame_put_generation(&body, &keys[i]);
+        enum sso_code code = worker_process_call(
+            &lane->process, FRAME_OPEN, &body, lane->hsm->section->deadline_ms, &reply, died, &why);
+        if (code == SSO_OK) {
+            opened++;
+            continue;
+        }
+        if (err != NULL)
+            *err = why;
+        if (*died)
+            return code;
+        log_line(LOG_LEVEL_ERROR, "a generation does not open", "token", hsm_name(lane->hsm),
+                 "reason", why.detail, NULL);
+    }
+    return opened > 0 || count == 0 ? SSO_OK : err != NULL ? err->code : SSO_HSM_UNAVAILABLE;
+}
+
+/* What is to be open changes while we open it: until it holds still. */
+static enum sso_code open_generations(struct lane *lane, bool *died, struct sso_error *err)
+{
+    struct hsm *hsm = lane->hsm;
+    struct generation_key *keys = calloc(GENERATIONS_MAX, sizeof *keys);
+    if (keys == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory to start a worker");
+    enum sso_code code = SSO_OK;
+    pthread_mutex_lock(&hsm->mutex);
+    for (unsigned edition = hsm->open_edition - 1;
+         code == SSO_OK && edition != hsm->open_edition;) {
+        edition = hsm->open_edition;
+        size_t count = hsm->open_count;
+        memcpy(keys, hsm->open, count * sizeof *keys);
+        pthread_mutex_unlock(&hsm->mutex);
+        code = open_all(lane, keys, count, died, err);
+        pthread_mutex_lock(&hsm->mutex);
+    }
+    if (code == SSO_OK) {
+        lane->up = true;
+        hsm->ready++;
+    }
+    pthread_mutex_unlock(&hsm->mutex);
+    free(keys);
+    return code;
+}
+
+enum sso_code lane_start_worker(struct lane *lane, bool *died, struct sso_error *err)
+{
+    struct hsm *hsm = lane->hsm;
+    struct hello_reply token = {0};
+    unsigned sessions = 0;
+    enum sso_code code = worker_process_start(&lane->process, hsm->section, err);
+    if (code == SSO_OK)
+        code = say_hello(lane, &token, died, err);
+    if (code == SSO_OK) {
+        pthread_mutex_lock(&hsm->mutex);
+        hsm->token = token.token;
+        memcpy(hsm->firmware, token.firmware, sizeof hsm->firmware);
+        pthread_mutex_unlock(&hsm->mutex);
+        code = log_in(lane, &token, &sessions, died, err);
+    }
+    if (code == SSO_OK) {
+        pthread_mutex_lock(&hsm->mutex);
+        lane->sessions = sessions;
+        pthread_mutex_unlock(&hsm->mutex);
+        code = open_generations(lane, died, err);
+    }
+    return code;
+}

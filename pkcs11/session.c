@@ -1,0 +1,87 @@
+#include "pkcs11/session.h"
+
+#include <string.h>
+
+#include "pkcs11/ckr.h"
+#include "pkcs11/key.h"
+#include "pkcs11/suite.h"
+
+enum sso_code session_open(struct session *session, struct token *token,
+                           struct generation_table *table, struct sso_error *err)
+{
+    if (session->row_key == NULL)
+        session->row_key = secret_alloc(ROW_KEY_BYTES);
+    if (session->scratch == NULL)
+        session->scratch = secret_alloc(SESSION_SCRATCH_BYTES);
+    if (session->row_key == NULL || session->scratch == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no locked memory is left for a session");
+    session->token = token;
+    session->table = table;
+    session->key_count = 0;
+    struct outcome call = CALL(token->module, OpenSession, token->slot,
+                               CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &session->handle);
+    if (call.rv != CKR_OK) {
+        session->handle = CK_INVALID_HANDLE;
+        return ckr_fail(err, call, "opening a session");
+    }
+    session->edition = atomic_load(&table->edition);
+    return SSO_OK;
+}
+
+void session_close(struct session *session)
+{
+    if (session->token != NULL && session->handle != CK_INVALID_HANDLE)
+        (void)CALL(session->token->module, CloseSession, session->handle);
+    session->handle = CK_INVALID_HANDLE;
+    session->key_count = 0;
+    secret_dealloc(session->row_key);
+    secret_dealloc(session->scratch);
+    session->row_key = NULL;
+    session->scratch = NULL;
+}
+
+enum sso_code session_renew(struct session *session, struct sso_error *err)
+{
+    session_close(session);
+    return session_open(session, session->token, session->table, err);
+}
+
+void session_refresh(struct session *session)
+{
+    unsigned edition = atomic_load(&session->table->edition);
+    if (edition != session->edition) {
+        session->key_count = 0;
+        session->edition = edition;
+    }
+}
+
+static enum sso_code find(struct session *session, uint32_t generation,
+                          const struct session_key **out, struct sso_error *err)
+{
+    struct session_key *key = &session->keys[session->key_count];
+    if (session->key_count == GENERATIONS_MAX ||
+        !generation_table_get(session->table, generation, &key->generation))
+        return sso_fail(err, SSO_NO_MASTER_SECRET, "generation %u is not open here", generation);
+    key->suite = suite_by_id(key->generation.suite);
+    if (key->suite == NULL)
+        return sso_fail(err, SSO_NO_MASTER_SECRET, "generation %u has a suite that is not known",
+                        generation);
+    enum sso_code code = key_find(session, &key->generation, &key->handle, err);
+    if (code != SSO_OK)
+        return code;
+    session->key_count++;
+    *out = key;
+    return SSO_OK;
+}
+
+enum sso_code session_key(struct session *session, uint32_t generation,
+                          const struct session_key **out, struct sso_error *err)
+{
+    for (size_t i = 0; i < session->key_count; i++) {
+        if (session->keys[i].generation.number == generation) {
+            *out = &session->keys[i];
+            return SSO_OK;
+        }
+    }
+    return find(session, generation, out, err);
+}

@@ -1,0 +1,150 @@
+#include <string.h>
+
+#include "pkcs11/canary.h"
+#include "pkcs11/evidence.h"
+#include "pkcs11/key.h"
+#include "pkcs11/probe.h"
+#include "pkcs11/worker.h"
+
+static enum sso_code open_generation(struct worker_thread *thread,
+                                     const struct generation_key *generation, struct sso_error *err)
+{
+    struct session *session = &thread->session;
+    const struct suite *suite = suite_by_id(generation->suite);
+    CK_OBJECT_HANDLE key;
+    enum sso_code code = key_find(session, generation, &key, err);
+    if (code == SSO_OK && !thread->worker->weak_token_accepted)
+        code = key_check(session, key, suite, err);
+    if (code == SSO_OK)
+        code = canary_open(session, key, suite, generation, err);
+    if (code == SSO_OK && !generation_table_put(&thread->worker->table, generation))
+        code = sso_fail(err, SSO_TOO_LARGE, "more than %d generations are open", GENERATIONS_MAX);
+    return code;
+}
+
+static enum sso_code check_suite(struct worker_thread *thread, const struct suite *suite,
+                                 struct sso_error *err)
+{
+    struct token *token = &thread->worker->token;
+    if (token_has(token, suite->mechanism, suite->mechanism_flags))
+        return SSO_OK;
+    return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
+                    "token \"%s\" cannot do %s (%s); choose the other suite or another token",
+                    token->identity.token, suite_name(suite->id),
+                    suite->wraps ? "CKM_AES_KEY_WRAP" : "CKM_AES_GCM");
+}
+
+/* Canary, evidence and verdict of a key that was just made. */
+static enum sso_code prove(struct worker_thread *thread, struct generation_key *generation,
+                           CK_OBJECT_HANDLE key, struct evidence *evidence, struct sso_error *err)
+{
+    struct session *session = &thread->session;
+    const struct suite *suite = suite_by_id(generation->suite);
+    enum sso_code code = canary_make(session, key, suite, generation, err);
+    if (code == SSO_OK)
+        code = evidence_take(session, generation, key, thread->worker->weak_token_accepted,
+                             evidence, err);
+    return code == SSO_OK ? evidence_verdict(evidence, &thread->worker->token, err) : code;
+}
+
+static enum sso_code generate(struct worker_thread *thread, struct generation_key *generation,
+                              struct sso_error *err)
+{
+    CK_OBJECT_HANDLE key;
+    struct evidence evidence;
+    enum sso_code code = check_suite(thread, suite_by_id(generation->suite), err);
+    if (code == SSO_OK)
+        code = key_generate(&thread->session, generation, &key, err);
+    if (code != SSO_OK)
+        return code;
+    code = prove(thread, generation, key, &evidence, err);
+    if (code != SSO_OK) {
+        char label[GENERATION_LABEL_SIZE];
+        struct sso_error left = {0};
+        generation_label(generation->system_id, generation->number, label);
+        if (key_destroy(&thread->session, key, &left) != SSO_OK && err != NULL)
+            sso_error_context(err, "the key %s is left in the token (%s)", label, left.detail);
+        return code;
+    }
+    frame_put_generation(&thread->reply, generation);
+    frame_put_evidence(&thread->reply, &evidence);
+    return SSO_OK;
+}
+
+static enum sso_code evidence(struct worker_thread *thread, const struct generation_key *generation,
+                              struct sso_error *err)
+{
+    CK_OBJECT_HANDLE key;
+    struct evidence taken;
+    enum sso_code code = key_find(&thread->session, generation, &key, err);
+    if (code == SSO_OK)
+        code = evidence_take(&thread->session, generation, key, thread->worker->weak_token_accepted,
+                             &taken, err);
+    if (code == SSO_OK)
+        frame_put_evidence(&thread->reply, &taken);
+    return code;
+}
+
+static enum sso_code destroy(struct worker_thread *thread, const struct generation_key *generation,
+                             struct sso_error *err)
+{
+    CK_OBJECT_HANDLE key;
+    enum sso_code code = key_find(&thread->session, generation, &key, err);
+    if (code == SSO_OK)
+        code = key_destroy(&thread->session, key, err);
+    if (code == SSO_OK)
+        generation_table_remove(&thread->worker->table, generation->number);
+    return code;
+}
+
+static void probe(struct worker_thread *thread)
+{
+    struct check checks[PROBE_CHECKS_MAX];
+    size_t count = probe_token(&thread->session, thread->worker->sessions,
+                               thread->worker->weak_token_accepted, checks);
+    encode_u32(&thread->reply, (uint32_t)count);
+    for (size_t i = 0; i < count; i++)
+        frame_put_check(&thread->reply, &checks[i]);
+}
+
+static enum sso_code read_generation(struct decoder *request, struct generation_key *out,
+                                     struct sso_error *err)
+{
+    if (!frame_get_generation(request, out) || request->left_bytes != 0)
+        return sso_fail(err, SSO_BAD_REQUEST, "a damaged frame");
+    if (suite_by_id(out->suite) == NULL)
+        return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
+                        "generation %u has a suite that this version does not know", out->number);
+    return SSO_OK;
+}
+
+enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,
+                             struct decoder *request, struct sso_error *err)
+{
+    struct generation_key generation = {0};
+    enum sso_code code;
+    if (kind == FRAME_PROBE) {
+        probe(thread);
+        return SSO_OK;
+    }
+    if (kind == FRAME_FORGET) {
+        generation_table_remove(&thread->worker->table, decode_u32(request));
+        return SSO_OK;
+    }
+    code = read_generation(request, &generation, err);
+    if (code != SSO_OK)
+        return code;
+    session_refresh(&thread->session);
+    switch (kind) {
+    case FRAME_OPEN:
+        return open_generation(thread, &generation, err);
+    case FRAME_GENERATE:
+        return generate(thread, &generation, err);
+    case FRAME_EVIDENCE:
+        return evidence(thread, &generation, err);
+    case FRAME_DESTROY:
+        return destroy(thread, &generation, err);
+    default:
+        return sso_fail(err, SSO_BAD_REQUEST, "a frame of an unknown kind");
+    }
+}

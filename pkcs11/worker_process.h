@@ -1,0 +1,36 @@
+/* One worker as its pool sees it: a process, a socket, and the frames on it. Used by one thread. */
+#ifndef SSO_PKCS11_WORKER_PROCESS_H
+#define SSO_PKCS11_WORKER_PROCESS_H
+
+#include <sys/types.h>
+
+#include "pkcs11/frame.h"
+#include "pkcs11/spawner.h"
+
+struct worker_process {
+    struct spawner *spawner;
+    int socket; /* -1: none */
+    pid_t pid;
+    uint32_t next_id;
+    struct frame_reader reader; /* both buffers in locked memory, kept from worker to worker */
+    struct encoder out;
+};
+
+enum sso_code worker_process_init(struct worker_process *process, struct spawner *spawner,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+void worker_process_free(struct worker_process *process);
+
+enum sso_code worker_process_start(struct worker_process *process, const struct config_hsm *section,
+                                   struct sso_error *err) __attribute__((warn_unused_result));
+/* Closes the socket, upon which a worker in good health ends by itself; with `kill` it has to. */
+void worker_process_end(struct worker_process *process, bool kill);
+
+/* Sends one frame and waits for its answer; nothing else may be in flight. `body` may be NULL.
+ * `*reply` is a view that stays until the next call. SSO_HSM_UNAVAILABLE with *died: the worker did
+ * not answer and is of no more use. */
+enum sso_code worker_process_call(struct worker_process *process, enum frame_kind kind,
+                                  const struct encoder *body, unsigned deadline_ms,
+                                  struct decoder *reply, bool *died, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,508 @@
+/* What a pool does when things go wrong: workers killed, tokens gone, PINs refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "pkcs11/hsm.h"
+#include "tokens.h"
+
+#define ITEMS 100
+#define THREADS 4
+#define BATCH 512
+#define KILLS 10
+
+static struct spawner *spawner;
+static struct test_token token;
+static struct hsm *hsm;
+
+static int64_t soon(void)
+{
+    return boot_clock_ms() + 60000;
+}
+
+static void assert_ok(enum sso_code code, const struct sso_error *err)
+{
+    if (code != SSO_OK)
+        print_error("%s: %s\n", sso_code_facts(code)->name, err->detail);
+    assert_int_equal(code, SSO_OK);
+}
+
+static int new_token(void **state)
+{
+    static const char *const labels[] = {"first", "second", NULL};
+    (void)state;
+    return test_token_new(&token, TOKEN_SOFTHSM, labels) ? 0 : -1;
+}
+
+static int free_token(void **state)
+{
+    (void)state;
+    hsm_close(&hsm);
+    test_token_free(&token);
+    return 0;
+}
+
+static enum sso_code open_pool(struct sso_error *err)
+{
+    return hsm_open(&token.section, token.state, spawner, false, &hsm, err);
+}
+
+static void control(const char *name, const void *bytes, size_t count)
+{
+    char path[128], final[128];
+    snprintf(path, sizeof path, "%s/.%s", token.folder, name);
+    snprintf(final, sizeof final, "%s/%s", token.folder, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0 && write(fd, bytes, count) == (ssize_t)count && close(fd) == 0);
+    assert_int_equal(rename(path, final), 0);
+}
+
+static void uncontrol(const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", token.folder, name);
+    assert_int_equal(unlink(path), 0);
+}
+
+static long size_of(const char *name)
+{
+    char path[128];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", token.folder, name);
+    return stat(path, &st) == 0 ? (long)st.st_size : 0;
+}
+
+static struct generation_key generate(uint32_t number, enum suite_id suite)
+{
+    struct generation_key key = {.number = number, .suite = suite};
+    struct evidence evidence;
+    struct sso_error err = {0};
+    assert_ok(hsm_generate(hsm, &key, &evidence, &err), &err);
+    assert_ok(hsm_open_generation(hsm, &key, false, &err), &err);
+    return key;
+}
+
+static void make(struct key_item *items, size_t count, uint32_t generation)
+{
+    struct sso_error err = {0};
+    uint8_t *keys = secret_alloc(count * ROW_KEY_BYTES);
+    assert_non_null(keys);
+    memset(items, 0, count * sizeof *items);
+    for (size_t i = 0; i < count; i++) {
+        items[i].generation = generation;
+        items[i].row_key = keys + i * ROW_KEY_BYTES;
+    }
+    assert_ok(hsm_make(hsm, HSM_LIVE, items, count, soon(), &err), &err);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(items[i].code, SSO_OK);
+        items[i].row_key = NULL;
+    }
+    secret_dealloc(keys);
+}
+
+/* ---- opening ---- */
+
+static void expect_refusal(enum sso_code wanted, const char *text)
+{
+    struct sso_error err = {0};
+    enum sso_code code = open_pool(&err);
+    print_message("%s: %s\n", sso_code_facts(code)->name, err.detail);
+    assert_int_equal(code, wanted);
+    assert_non_null(strstr(err.detail, text));
+    assert_null(hsm);
+}
+
+static void test_selection(void **state)
+{
+    (void)state;
+    char *own = token.section.token, uri[256];
+    token.section.token = (char *)"pkcs11:manufacturer=SoftHSM%20project";
+    expect_refusal(SSO_TOKEN_AMBIGUOUS, "\"second\"");
+    token.section.token = (char *)"pkcs11:token=third";
+    expect_refusal(SSO_TOKEN_NOT_FOUND, "\"first\"");
+    token.section.token = (char *)"pkcs11:token=first?pin-value=1234-test";
+    expect_refusal(SSO_CONFIG_ERROR, "pin-value");
+    token.section.token = (char *)"pkcs11:token=first?module-path=/tmp/evil.so";
+    expect_refusal(SSO_CONFIG_ERROR, "module");
+    token.section.token = (char *)"pkcs11:slot-id=3";
+    expect_refusal(SSO_CONFIG_ERROR, "slot-id");
+    token.section.token = (char *)"token=first";
+    expect_refusal(SSO_CONFIG_ERROR, "URI");
+    token.section.token = (char *)"pkcs11:token=first";
+    expect_refusal(SSO_CONFIG_ERROR, "pin-source");
+    snprintf(uri, sizeof uri, "pkcs11:token=first?pin-source=file:%s/none", token.folder);
+    token.section.token = uri;
+    expect_refusal(SSO_CONFIG_ERROR, "none");
+    token.section.token = own;
+    char *module = token.section.module;
+    token.section.module = (char *)"/nonexistent/module.so";
+    expect_refusal(SSO_CONFIG_ERROR, "/nonexistent/module.so");
+    token.section.module = module;
+    char path[128];
+    snprintf(path, sizeof path, "%s/pin", token.folder);
+    chmod(path, 0644);
+    expect_refusal(SSO_CONFIG_ERROR, "mode");
+}
+
+static void test_pin(void **state)
+{
+    struct sso_error err = {0};
+    struct hsm_status status;
+    (void)state;
+    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_set_pin(&token, "wrong");
+    expect_refusal(SSO_PIN_REFUSED, "CKR_PIN_INCORRECT");
+    assert_int_equal(size_of("logins"), 1);
+    expect_refusal(SSO_PIN_REFUSED, "before");
+    expect_refusal(SSO_PIN_REFUSED, "before");
+    assert_int_equal(size_of("logins"), 1);
+    /* The daemon stays up, tries nothing, and serves once the PIN file is right. */
+    assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
+    hsm_status(hsm, &status);
+    assert_int_equal(status.state, HSM_PIN_REFUSED);
+    struct key_item item = {.generation = 1};
+    assert_int_equal(hsm_unwrap(hsm, HSM_LIVE, &item, 1, soon(), &err), SSO_PIN_REFUSED);
+    assert_int_equal(size_of("logins"), 1);
+    /* A reset allows one more try, with what is still the wrong PIN. */
+    assert_ok(hsm_pin_reset(hsm, &err), &err);
+    while (size_of("logins") < 2)
+        usleep(10000);
+    test_token_set_pin(&token, TEST_PIN);
+    for (int64_t until = soon(); status.state != HSM_READY && boot_clock_ms() < until;) {
+        usleep(10000);
+        hsm_status(hsm, &status);
+    }
+    assert_int_equal(status.state, HSM_READY);
+    print_message("logins: 2 refused, %ld in all\n", size_of("logins"));
+}
+
+static void test_keep_trying(void **state)
+{
+    struct sso_error err = {0};
+    struct key_item item = {.generation = 1};
+    struct hsm_status status;
+    (void)state;
+    char tokens[128], away[128];
+    assert_ok(open_pool(&err), &err);
+    struct generation_key key = generate(1, SUITE_AES256_KW);
+    make(&item, 1, 1);
+    hsm_close(&hsm);
+    snprintf(tokens, sizeof tokens, "%s/tokens", token.folder);
+    snprintf(away, sizeof away, "%s/away", token.folder);
+    assert_int_equal(rename(tokens, away), 0);
+    assert_int_equal(mkdir(tokens, 0700), 0);
+    assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
+    hsm_status(hsm, &status);
+    assert_int_equal(status.state, HSM_MISCONFIGURED);
+    assert_int_equal(status.last_error.code, SSO_TOKEN_NOT_FOUND);
+    assert_int_equal(hsm_unwrap(hsm, HSM_LIVE, &item, 1, soon(), &err), SSO_HSM_UNAVAILABLE);
+    assert_int_equal(rmdir(tokens), 0);
+    assert_int_equal(rename(away, tokens), 0);
+    for (int64_t until = soon(); status.state != HSM_READY && boot_clock_ms() < until;) {
+        usleep(10000);
+        hsm_status(hsm, &status);
+    }
+    assert_ok(hsm_open_generation(hsm, &key, false, &err), &err);
+    uint8_t *row_key = secret_alloc(ROW_KEY_BYTES);
+    item.row_key = row_key;
+    assert_ok(hsm_unwrap(hsm, HSM_LIVE, &item, 1, soon(), &err), &err);
+    assert_int_equal(item.code, SSO_OK);
+    secret_dealloc(row_key);
+}
+
+/* ---- workers that die ---- */
+
+struct load {
+    const struct key_item *rows;
+    _Atomic bool stop;
+    _Atomic unsigned long done, failed, in_flight;
+    struct sso_error err;
+};
+
+static void *load_main(void *arg)
+{
+    struct load *load = arg;
+    struct key_item *items = calloc(BATCH, sizeof *items);
+    while (!atomic_load(&load->stop)) {
+        memcpy(items, load->rows, BATCH * sizeof *items);
+        atomic_fetch_add(&load->in_flight, BATCH);
+        enum sso_code code = hsm_rewrap(hsm, HSM_BULK, 2, items, BATCH, soon(), &load->err);
+        atomic_fetch_sub(&load->in_flight, BATCH);
+        for (size_t i = 0; i < BATCH; i++) {
+            atomic_fetch_add(&load->done, 1);
+            if (code != SSO_OK || items[i].code != SSO_OK)
+                atomic_fetch_add(&load->failed, 1);
+        }
+    }
+    free(items);
+    return NULL;
+}
+
+static void test_kills(void **state)
+{
+    static struct key_item rows[BATCH];
+    struct load load = {.rows = rows};
+    struct sso_error err = {0};
+    struct hsm_status status;
+    pthread_t threads[THREADS];
+    unsigned long least = ~0UL;
+    int kills = 0;
+    (void)state;
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_KW);
+    make(rows, BATCH, 1);
+    hsm_status(hsm, &status);
+    unsigned replaced = status.workers_replaced;
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, load_main, &load);
+    while (kills < KILLS) {
+        int pids[8];
+        int count = test_worker_pids(pids, 8);
+        unsigned long busy = atomic_load(&load.in_flight);
+        /* Both at once every other time. */
+        for (int i = 0; i < count && busy >= 1000 && i < 1 + kills % 2; i++) {
+            kill(pids[i], SIGKILL);
+            least = busy < least ? busy : least;
+            kills++;
+        }
+        unsigned long before = atomic_load(&load.done);
+        while (atomic_load(&load.done) < before + BATCH)
+            usleep(1000);
+    }
+    atomic_store(&load.stop, true);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    hsm_status(hsm, &status);
+    print_message(
+        "%d workers killed, %u replaced, %lu items rewrapped, %lu failed, at least %lu in "
+        "flight\n",
+        kills, status.workers_replaced - replaced, load.done, load.failed, least);
+    if (load.failed > 0)
+        print_error("%s\n", load.err.detail);
+    assert_int_equal(load.failed, 0);
+    assert_true(status.workers_replaced - replaced >= (unsigned)kills - 1);
+}
+
+static void test_poison(void **state)
+{
+    struct key_item items[ITEMS];
+    struct sso_error err = {0};
+    (void)state;
+    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_KW);
+    make(items, ITEMS, 1);
+    control("poison", items[37].wrapped.bytes, items[37].wrapped.length_bytes);
+    assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
+    for (size_t i = 0; i < ITEMS; i++)
+        assert_int_equal(items[i].code, i == 37 ? SSO_ROW_KILLS_WORKER : SSO_OK);
+    struct hsm_status status;
+    hsm_status(hsm, &status);
+    print_message("1 of %d rows kills its worker: %u workers replaced, %d rows done\n", ITEMS,
+                  status.workers_replaced, ITEMS - 1);
+}
+
+static void test_hang(void **state)
+{
+    struct key_item items[ITEMS];
+    struct sso_error err = {0};
+    struct hsm_status before, after;
+    (void)state;
+    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_KW);
+    make(items, ITEMS, 1);
+    hsm_status(hsm, &before);
+    token.section.deadline_ms = 2000;
+    control("hang", "", 0);
+    assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
+    for (size_t i = 0; i < ITEMS; i++)
+        assert_int_equal(items[i].code, SSO_OK);
+    hsm_status(hsm, &after);
+    assert_int_equal(after.workers_replaced, before.workers_replaced + 1);
+}
+
+/* A caller whose own deadline is nearer than the worker's gets its answer then. */
+static void test_deadline(void **state)
+{
+    struct key_item items[ITEMS];
+    struct sso_error err = {0};
+    (void)state;
+    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    token.section.workers = 1;
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_KW);
+    make(items, ITEMS, 1);
+    control("hang", "", 0);
+    int64_t began = boot_clock_ms();
+    assert_int_equal(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, began + 300, &err),
+                     SSO_HSM_UNAVAILABLE);
+    assert_true(boot_clock_ms() - began < 5000);
+    print_message("%s\n", err.detail);
+    began = boot_clock_ms();
+    hsm_close(&hsm); /* does not wait for a worker that hangs */
+    assert_true(boot_clock_ms() - began < 5000);
+}
+
+/* Codes that may mean the row or the token: the canary decides, and the token recovers. */
+static void test_codes(void **state)
+{
+    static const char *const codes[] = {"0x5",  "0x30",       "0xb3", "0xb0", "0x60", "0x82",
+                                        "0x90", "0x80000001", "0x31", "0x50", "0x190"};
+    struct key_item items[ITEMS];
+    struct sso_error err = {0};
+    (void)state;
+    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_KW);
+    for (size_t c = 0; c < sizeof codes / sizeof codes[0]; c++) {
+        unsigned corrupt = 0;
+        make(items, ITEMS, 1);
+        control("fail", codes[c], strlen(codes[c]));
+        assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
+        for (size_t i = 0; i < ITEMS; i++) {
+            assert_true(items[i].code == SSO_OK || items[i].code == SSO_ROW_CORRUPT);
+            corrupt += items[i].code == SSO_ROW_CORRUPT;
+        }
+        struct hsm_status status;
+        hsm_status(hsm, &status);
+        print_message("%s: %u of %d rows refused, workers replaced so far %u\n", codes[c], corrupt,
+                      ITEMS, status.workers_replaced);
+        assert_int_equal(corrupt, 0); /* a fault that passes blames no row */
+    }
+}
+
+static void test_token_goes_and_comes(void **state)
+{
+    struct key_item items[ITEMS];
+    struct sso_error err = {0};
+    struct hsm_status status;
+    (void)state;
+    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_KW);
+    make(items, ITEMS, 1);
+    control("gone", "", 0);
+    assert_int_equal(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), SSO_HSM_UNAVAILABLE);
+    print_message("%s\n", err.detail);
+    uncontrol("gone");
+    do {
+        usleep(10000);
+        hsm_status(hsm, &status);
+    } while (status.state != HSM_READY);
+    assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
+    for (size_t i = 0; i < ITEMS; i++)
+        assert_int_equal(items[i].code, SSO_OK);
+}
+
+static void test_memory_limit(void **state)
+{
+    static struct key_item rows[BATCH];
+    struct sso_error err = {0};
+    struct hsm_status before, after;
+    (void)state;
+    token.section.worker_memory_limit_bytes = 1;
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    make(rows, BATCH, 1);
+    uint8_t *keys = secret_alloc((size_t)BATCH * ROW_KEY_BYTES);
+    for (size_t i = 0; i < BATCH; i++)
+        rows[i].row_key = keys + i * ROW_KEY_BYTES;
+    hsm_status(hsm, &before);
+    after = before;
+    unsigned long items = 0;
+    while (after.workers_replaced < before.workers_replaced + 2) {
+        assert_ok(hsm_unwrap(hsm, HSM_LIVE, rows, BATCH, soon(), &err), &err);
+        for (size_t i = 0; i < BATCH; i++)
+            assert_int_equal(rows[i].code, SSO_OK);
+        items += BATCH;
+        hsm_status(hsm, &after);
+    }
+    print_message("2 workers replaced for their size in %lu items, none failed\n", items);
+    secret_dealloc(keys);
+}
+
+/* Several sessions in one worker, many callers. */
+static void test_sessions(void **state)
+{
+    static struct key_item rows[BATCH];
+    struct load load = {.rows = rows};
+    struct sso_error err = {0};
+    pthread_t threads[THREADS];
+    (void)state;
+    token.section.workers = 1;
+    token.section.sessions_per_worker = 3;
+    assert_ok(open_pool(&err), &err);
+    (void)generate(1, SUITE_AES256_KW);
+    (void)generate(2, SUITE_AES256_GCM);
+    make(rows, BATCH, 1);
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, load_main, &load);
+    while (atomic_load(&load.done) < 20 * BATCH)
+        usleep(1000);
+    atomic_store(&load.stop, true);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    struct hsm_status status;
+    hsm_status(hsm, &status);
+    assert_int_equal(status.sessions, 3);
+    assert_int_equal(load.failed, 0);
+}
+
+/* No worker outlives its pool. */
+static void test_workers_end(void **state)
+{
+    (void)state;
+    struct sso_error err = {0};
+    assert_ok(open_pool(&err), &err);
+    int pids[8];
+    int count = test_worker_pids(pids, 8);
+    assert_true(count >= 1);
+    hsm_close(&hsm);
+    for (int i = 0; i < count; i++)
+        for (int64_t until = soon(); kill(pids[i], 0) == 0; usleep(1000))
+            assert_true(boot_clock_ms() < until);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, new_token, free_token)
+        T(test_selection),    T(test_pin),      T(test_keep_trying),
+        T(test_kills),        T(test_poison),   T(test_hang),
+        T(test_deadline),     T(test_codes),    T(test_token_goes_and_comes),
+        T(test_memory_limit), T(test_sessions), T(test_workers_end),
+#undef T
+    };
+    struct sso_error err = {0};
+    wiping_allocator_install();
+    if (spawner_start(getenv("SSO_HSM_WORKER"), &spawner, &err) != SSO_OK ||
+        secret_memory_init((size_t)4 << 20, &err) != SSO_OK) {
+        fprintf(stderr, "%s\n", err.detail);
+        return 1;
+    }
+    if (access("/usr/lib/softhsm/libsofthsm2.so", R_OK) != 0)
+        return 77;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    spawner_stop(&spawner);
+    return failed;
+}

@@ -1,0 +1,196 @@
+#include "tokens.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <p11-kit/pkcs11.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SOFTHSM "/usr/lib/softhsm/libsofthsm2.so"
+#define NSS "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
+
+static void must(bool held, const char *what)
+{
+    if (held)
+        return;
+    perror(what);
+    abort();
+}
+
+static int run(char *const argv[])
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+        dup2(null, STDOUT_FILENO);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    int status = 0;
+    must(pid > 0 && waitpid(pid, &status, 0) == pid, "waitpid");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+__attribute__((format(printf, 1, 2))) static char *text(const char *format, ...)
+{
+    char *out = NULL;
+    va_list args;
+    va_start(args, format);
+    must(vasprintf(&out, format, args) >= 0, "vasprintf");
+    va_end(args);
+    return out;
+}
+
+void test_token_set_pin(struct test_token *token, const char *pin)
+{
+    char *path = text("%s/pin", token->folder);
+    (void)unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    must(fd >= 0 && dprintf(fd, "%s\n", pin) > 0 && close(fd) == 0, "PIN file");
+    free(path);
+}
+
+void test_token_wrap_module(struct test_token *token, const char *module)
+{
+    char *environment = text("%s,WRAPPED_MODULE=%s,WRAPPED_FOLDER=%s", token->section.environment,
+                             token->section.module, token->folder);
+    free(token->section.environment);
+    free(token->section.module);
+    token->section.environment = environment;
+    token->section.module = strdup(module);
+}
+
+void test_token_select(struct test_token *token, const char *label)
+{
+    free(token->section.token);
+    token->section.token = text("pkcs11:token=%s?pin-source=file:%s/pin", label, token->folder);
+}
+
+static void make_softhsm(struct test_token *token, const char *const *labels)
+{
+    char *conf = text("%s/softhsm2.conf", token->folder);
+    char *tokens = text("%s/tokens", token->folder);
+    must(mkdir(tokens, 0700) == 0, tokens);
+    FILE *file = fopen(conf, "w");
+    must(file != NULL, conf);
+    fprintf(file, "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n",
+            tokens);
+    fclose(file);
+    setenv("SOFTHSM2_CONF", conf, 1);
+    for (; *labels != NULL; labels++) {
+        char *argv[] = {"softhsm2-util", "--init-token", "--free", "--label", (char *)*labels,
+                        "--so-pin",      "so-" TEST_PIN, "--pin",  TEST_PIN,  NULL};
+        must(run(argv) == 0, "softhsm2-util");
+    }
+    unsetenv("SOFTHSM2_CONF");
+    token->section.module = strdup(SOFTHSM);
+    token->section.environment = text("SOFTHSM2_CONF=%s", conf);
+    free(conf);
+    free(tokens);
+}
+
+/* In a child: a module that this process has initialised once is never quite gone. */
+static void init_nss(const char *init_args)
+{
+    struct {
+        CK_C_INITIALIZE_ARGS standard;
+        void *past_the_end;
+    } args = {.standard = {.flags = CKF_OS_LOCKING_OK, .pReserved = (void *)init_args}};
+    pid_t pid = fork();
+    if (pid == 0) {
+        void *library = dlopen(NSS, RTLD_NOW);
+        CK_C_GetFunctionList get = NULL;
+        void *symbol = library != NULL ? dlsym(library, "C_GetFunctionList") : NULL;
+        memcpy(&get, &symbol, sizeof get);
+        CK_FUNCTION_LIST *p11 = NULL;
+        CK_SESSION_HANDLE session;
+        CK_SLOT_ID slot = 2; /* NSS: the key database; 1 is the one without keys */
+        bool done = get != NULL && get(&p11) == CKR_OK && p11->C_Initialize(&args) == CKR_OK &&
+                    p11->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
+                                       &session) == CKR_OK &&
+                    p11->C_Login(session, CKU_SO, (CK_BYTE_PTR) "", 0) == CKR_OK &&
+                    p11->C_InitPIN(session, (CK_BYTE_PTR)TEST_PIN, sizeof TEST_PIN - 1) == CKR_OK;
+        if (done)
+            p11->C_Finalize(NULL);
+        _exit(done ? 0 : 1);
+    }
+    int status = 0;
+    must(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "NSS token");
+}
+
+bool test_token_new(struct test_token *token, enum token_kind kind, const char *const *labels)
+{
+    *token = (struct test_token){.section = {.name = strdup(""),
+                                             .workers = 2,
+                                             .sessions_per_worker = CONFIG_AUTO,
+                                             .worker_memory_limit_bytes = 256u << 20,
+                                             .deadline_ms = 10000}};
+    if (access(kind == TOKEN_SOFTHSM ? SOFTHSM : NSS, R_OK) != 0)
+        return false;
+    snprintf(token->folder, sizeof token->folder, "%s", "/tmp/sso-pkcs11-XXXXXX");
+    must(mkdtemp(token->folder) != NULL, "mkdtemp");
+    snprintf(token->state, sizeof token->state, "%s/state", token->folder);
+    must(mkdir(token->state, 0700) == 0, token->state);
+    test_token_set_pin(token, TEST_PIN);
+    if (kind == TOKEN_SOFTHSM) {
+        make_softhsm(token, labels);
+        test_token_select(token, labels[0]);
+    } else {
+        token->section.module = strdup(NSS);
+        token->section.init_args = text("configDir='sql:%s' certPrefix='' keyPrefix='' "
+                                        "secmod='secmod.db'",
+                                        token->folder);
+        token->section.weak_token_accepted = true;
+        init_nss(token->section.init_args);
+        test_token_select(token, "NSS%20Certificate%20DB");
+    }
+    return true;
+}
+
+void test_token_free(struct test_token *token)
+{
+    if (token->folder[0] != '\0') {
+        char *argv[] = {"rm", "-rf", "--", token->folder, NULL};
+        run(argv);
+    }
+    free(token->section.name);
+    free(token->section.module);
+    free(token->section.init_args);
+    free(token->section.environment);
+    free(token->section.token);
+    *token = (struct test_token){0};
+}
+
+/* Parent and name of a process; a worker is a child of a child of ours. */
+static bool process(int pid, int *parent, char name[static 64])
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    bool known = file != NULL && fscanf(file, "%*d (%63[^)]) %*c %d", name, parent) == 2;
+    if (file != NULL)
+        fclose(file);
+    return known;
+}
+
+int test_worker_pids(int *pids, int maximum)
+{
+    int count = 0;
+    DIR *proc = opendir("/proc");
+    must(proc != NULL, "/proc");
+    for (struct dirent *entry; (entry = readdir(proc)) != NULL && count < maximum;) {
+        int pid = atoi(entry->d_name), parent = 0, grandparent = 0;
+        char name[64] = "", other[64] = "";
+        if (pid > 0 && process(pid, &parent, name) && strcmp(name, "sso-hsm-worker") == 0 &&
+            process(parent, &grandparent, other) && grandparent == getpid())
+            pids[count++] = pid;
+    }
+    closedir(proc);
+    return count;
+}

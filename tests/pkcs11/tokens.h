@@ -1,0 +1,35 @@
+/* Tokens for the contract tests, each in a folder of its own that goes away with the test. */
+#ifndef SSO_TESTS_PKCS11_TOKENS_H
+#define SSO_TESTS_PKCS11_TOKENS_H
+
+#include <stdbool.h>
+
+#include "common/config.h"
+#include "pkcs11/hsm.h"
+
+#define TEST_PIN "1234-test"
+
+struct test_token {
+    char folder[64];
+    char state[80]; /* state directory */
+    struct config_hsm section;
+};
+
+enum token_kind { TOKEN_SOFTHSM, TOKEN_NSS };
+
+/* False where the module is not installed. Tokens labelled with `labels`, NULL-ended. */
+bool test_token_new(struct test_token *token, enum token_kind kind, const char *const *labels);
+void test_token_free(struct test_token *token);
+
+/* Writes the PIN file anew, with mode 0600. */
+void test_token_set_pin(struct test_token *token, const char *pin);
+/* pkcs11:token=LABEL with the folder's PIN file. */
+void test_token_select(struct test_token *token, const char *label);
+
+/* The same token through wrapped_module.c, which obeys files in the token's folder. */
+void test_token_wrap_module(struct test_token *token, const char *module);
+
+/* The pids of the workers below the spawner; returns how many. */
+int test_worker_pids(int *pids, int maximum);
+
+#endif
