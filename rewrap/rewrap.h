@@ -23,12 +23,14 @@ struct rewrap_job {
     const struct policy *policy;
     struct wrap_budget *budget;
     char node[65];
-    struct rotation rotation; /* as in the database; the engine keeps both up to date */
+    /* As in the database; the engine keeps both up to date. While it runs, other threads read the
+     * atomics below and the members that never change (id, to, from, options, started). */
+    struct rotation rotation;
 
     /* What others ask of the running job. REWRAP_STOP: the process ends; the state in the database
      * stays as it is. */
     atomic_int request; /* enum rewrap_request */
-    atomic_uint rate;   /* rows per second; 0: no cap */
+    atomic_uint rate;   /* rows per second; 0: no cap; goes into the row with the next commit */
 
     /* Microseconds by which live requests are slower than usual; NULL where nobody measures. The
      * engine backs off. */
@@ -51,14 +53,37 @@ struct rewrap_job {
 };
 
 /* Guards of a start, in the caller's write transaction: no rotation in progress, `to` pending and
- * backed up (or made without), its number above every other; inserts rotation and audit record. */
+ * backed up (or made without), its number above every generation that was ever active; what is not
+ * available yet is refused. Fills what is not an option (state, phase, from, total, started) and
+ * inserts the row; the caller audits. Quarantined rows get another chance, unless it is a dry run.
+ */
 enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
                           struct rotation *rotation, struct sso_error *err)
     __attribute__((warn_unused_result));
 
-/* Runs the job until it ends. SSO_OK: it ended or stopped as asked, job->rotation says how. Any
- * other: the job is `failed`, or the database could not be reached for so long that it gave up and
- * is still to be resumed (SSO_DATABASE_UNAVAILABLE, SSO_HSM_UNAVAILABLE). */
+/* Changes of the latest rotation while no engine runs it, in the caller's write transaction; each
+ * reads the row into `rotation`, is idempotent, and leaves the auditing to the caller.
+ * SSO_NOT_FOUND where there never was a rotation, SSO_BAD_REQUEST where its state does not allow
+ * the change. While an engine runs it in this process, set job->request and job->rate instead: only
+ * the engine writes the row then. */
+enum sso_code rewrap_pause(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code rewrap_cancel(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* A paused, cancelled or failed rotation is to go on: rewrap_run takes it up. */
+enum sso_code rewrap_reopen(struct store_tx *tx, const struct policy *policy,
+                            struct rotation *rotation, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* Empties the quarantine and, where it held something, reopens the rotation; else the rotation
+ * stays as it is, to be seen in rotation->state. */
+enum sso_code rewrap_retry_quarantined(struct store_tx *tx, const struct policy *policy,
+                                       struct rotation *rotation, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* Runs the job until it ends; job->rotation.state is preparing or running. SSO_OK: it ended or
+ * stopped as asked, job->rotation says how. Any other: the job is `failed`, or, where
+ * job->rotation.state is still preparing or running, it was asked to stop while the database could
+ * not be written and is to be resumed. A database or HSM that is not available is waited for. */
 enum sso_code rewrap_run(struct rewrap_job *job, struct sso_error *err)
     __attribute__((warn_unused_result));
 

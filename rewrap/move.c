@@ -1,0 +1,209 @@
+/* How a batch of rows comes from its generations to the target. */
+#include "rewrap/engine.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/fault.h"
+
+/* A call shall neither wait long behind others nor be so short that its way costs more than its
+ * work. */
+#define SLOW_CALL_MS 2000
+#define QUICK_CALL_MS 500
+#define BATCH_ROWS_MIN 8
+
+void outcome_bad(struct batch *batch, size_t i, enum sso_code code, const char *format, ...)
+{
+    struct row_outcome *outcome = &batch->outcome[i];
+    va_list arguments;
+    outcome->fate = FATE_BAD;
+    outcome->code = code;
+    va_start(arguments, format);
+    vsnprintf(outcome->reason, sizeof outcome->reason, format, arguments);
+    va_end(arguments);
+}
+
+/* RFC 3394 adds 8 bytes; GCM an IV of 12 and a tag of 16. */
+static unsigned wrapped_bytes(enum suite_id suite)
+{
+    return suite == SUITE_AES256_GCM ? 12 + ROW_KEY_BYTES + 16 : ROW_KEY_BYTES + 8;
+}
+
+/* What no HSM need be asked about. */
+static void screen_row(const struct engine *engine, struct batch *batch, size_t i)
+{
+    const struct credential_row *row = &batch->row[i];
+    const struct generation *generation = engine_generation(engine, row->generation);
+    if (row->format != ROW_FORMAT)
+        outcome_bad(batch, i, SSO_ROW_CORRUPT, "the row's bytes cannot be a row of ours");
+    else if (generation == NULL)
+        outcome_bad(batch, i, SSO_ROW_CORRUPT, "generation %" PRIu32 " does not exist",
+                    row->generation);
+    else if (generation->state == GENERATION_DESTROYED ||
+             generation->state == GENERATION_DESTROYING || generation->state == GENERATION_PENDING)
+        outcome_bad(batch, i, SSO_ROW_CORRUPT, "generation %" PRIu32 " is %s: no row can be on it",
+                    row->generation, generation_state_name(generation->state));
+    else if (row->wrapped.length_bytes != wrapped_bytes(generation->suite))
+        outcome_bad(batch, i, SSO_ROW_CORRUPT,
+                    "the wrapped row key has %u bytes; %s makes %u (generation %" PRIu32 ")",
+                    row->wrapped.length_bytes, suite_name(generation->suite),
+                    wrapped_bytes(generation->suite), row->generation);
+}
+
+/* Fills the mover's items with rows that still wait for the HSM: all that may go together, else one
+ * of those that go alone. */
+static void gather(struct mover *mover, const struct batch *batch)
+{
+    const struct engine *engine = mover->engine;
+    mover->item_count = 0;
+    for (enum fate fate = FATE_WAITING; fate <= FATE_WAITING_ALONE; fate++) {
+        for (size_t i = 0; i < batch->count; i++) {
+            if (batch->outcome[i].fate != fate)
+                continue;
+            size_t k = mover->item_count++;
+            mover->index[k] = i;
+            mover->item[k] = (struct key_item){.generation = batch->row[i].generation,
+                                               .wrapped = batch->row[i].wrapped,
+                                               .row_key = mover->row_keys + k * ROW_KEY_BYTES};
+            row_binding_digest(engine->job->policy->system_id, &batch->row[i],
+                               mover->item[k].binding);
+            if (fate == FATE_WAITING_ALONE)
+                return;
+        }
+        if (mover->item_count != 0)
+            return;
+    }
+}
+
+/* What the HSM said of item k. SSO_OK: the row's fate is decided, or it goes again by itself. */
+static enum sso_code settle(struct mover *mover, struct batch *batch, size_t k,
+                            struct sso_error *err)
+{
+    const struct key_item *item = &mover->item[k];
+    size_t i = mover->index[k];
+    struct row_outcome *outcome = &batch->outcome[i];
+    switch (item->code) {
+    case SSO_OK:
+        batch->fresh[i] = item->wrapped;
+        outcome->fate = FATE_MOVED;
+        return SSO_OK;
+    case SSO_ROW_CORRUPT:
+        outcome_bad(batch, i, item->code,
+                    "the wrapped row key does not open under generation %" PRIu32,
+                    batch->row[i].generation);
+        return SSO_OK;
+    case SSO_ROW_KILLS_WORKER:
+        /* It may only have been near when workers died for another reason. */
+        if (outcome->fate == FATE_WAITING)
+            outcome->fate = FATE_WAITING_ALONE;
+        else
+            outcome_bad(batch, i, item->code,
+                        "workers of the token died each time they were given this wrapped row key");
+        return SSO_OK;
+    default:
+        return sso_fail(err, item->code,
+                        "the token could not take up a row key of generation %" PRIu32,
+                        batch->row[i].generation);
+    }
+}
+
+static void fit_batches_to_token(struct engine *engine, size_t items, int64_t milliseconds)
+{
+    unsigned rows = atomic_load(&engine->batch_rows);
+    if (milliseconds > SLOW_CALL_MS && rows > BATCH_ROWS_MIN)
+        atomic_store(&engine->batch_rows, rows / 2);
+    else if (milliseconds < QUICK_CALL_MS && items >= rows && rows < BATCH_ROWS)
+        atomic_store(&engine->batch_rows, rows * 2 < BATCH_ROWS ? rows * 2 : BATCH_ROWS);
+}
+
+static enum sso_code call_hsm(struct mover *mover, struct sso_error *err)
+{
+    struct engine *engine = mover->engine;
+    const struct rewrap_job *job = engine->job;
+    int64_t begun = boot_clock_ms();
+    enum sso_code rc;
+    if (job->rotation.dry_run) {
+        rc = keyring_unwrap(job->keyring, HSM_BULK, mover->item, mover->item_count,
+                            hsm_deadline_ms(), err);
+    } else {
+        rc = wrap_budget_take(job->budget, engine->target->number, engine->target->suite,
+                              mover->item_count, err);
+        if (rc == SSO_OK)
+            rc = keyring_rewrap(job->keyring, HSM_BULK, engine->target->number, mover->item,
+                                mover->item_count, hsm_deadline_ms(), err);
+    }
+    fit_batches_to_token(engine, mover->item_count, boot_clock_ms() - begun);
+    return rc;
+}
+
+/* In a dry run with verify full each row whose key opened is opened as it stands. */
+static enum sso_code open_as_they_stand(struct mover *mover, struct batch *batch,
+                                        struct sso_error *err)
+{
+    for (size_t k = 0; k < mover->item_count; k++) {
+        size_t i = mover->index[k];
+        if (batch->outcome[i].fate != FATE_MOVED)
+            continue;
+        enum sso_code rc = open_seal(mover->engine, &batch->row[i], mover->item[k].row_key, err);
+        if (rc == SSO_ROW_CORRUPT) {
+            outcome_bad(batch, i, rc, "its key opens, but the row does not open with it");
+        } else if (rc != SSO_OK) {
+            batch->outcome[i].fate = FATE_WAITING;
+            return rc;
+        }
+    }
+    return SSO_OK;
+}
+
+/* Until no row of the batch waits. A row for which the token has a code of its own that is not the
+ * row's fault goes on waiting. */
+static enum sso_code move_waiting_rows(struct mover *mover, struct batch *batch,
+                                       struct sso_error *err)
+{
+    const struct rotation *rotation = &mover->engine->job->rotation;
+    enum sso_code rc = SSO_OK;
+    for (gather(mover, batch); rc == SSO_OK && mover->item_count != 0; gather(mover, batch)) {
+        rc = call_hsm(mover, err);
+        for (size_t k = 0, count = rc == SSO_OK ? mover->item_count : 0; k < count; k++) {
+            enum sso_code settled = settle(mover, batch, k, err);
+            if (settled != SSO_OK)
+                rc = settled;
+        }
+        if (rc == SSO_OK && rotation->dry_run && rotation->verify == VERIFY_FULL)
+            rc = open_as_they_stand(mover, batch, err);
+    }
+    return rc;
+}
+
+static enum sso_code move_once(struct mover *mover, struct batch *batch, struct sso_error *err)
+{
+    enum sso_code rc = move_waiting_rows(mover, batch, err);
+    if (rc == SSO_OK && !mover->engine->job->rotation.dry_run)
+        rc = check_batch(mover, batch, err);
+    if (rc == SSO_OK && fault_point("rotation.batch-moved"))
+        rc = sso_fail(err, SSO_HSM_UNAVAILABLE, "fault point rotation.batch-moved");
+    return rc;
+}
+
+void move_batch(struct mover *mover, struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++)
+        screen_row(mover->engine, batch, i);
+    for (;;) {
+        struct sso_error trouble = {0};
+        enum sso_code rc = move_once(mover, batch, &trouble);
+        if (rc == SSO_OK) {
+            patience_over(&mover->patience);
+            return;
+        }
+        if (!failure_is_transient(rc))
+            engine_fail(mover->engine, &trouble);
+        if (!patience_wait(&mover->patience, &trouble)) {
+            batch->abandoned = true;
+            return;
+        }
+    }
+}

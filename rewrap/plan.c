@@ -1,0 +1,151 @@
+#include "rewrap/rewrap.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+
+static enum sso_code refuse_what_is_not_available(const struct rotation *rotation,
+                                                  struct sso_error *err)
+{
+    if (rotation->reencrypt)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "--reencrypt is not available in this version: leave it out to move the "
+                        "row keys to the new generation");
+    if (rotation->without[0] != '\0')
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "--without is not available in this version: there is only this node");
+    return SSO_OK;
+}
+
+static enum sso_code check_target(const struct generation *target, struct sso_error *err)
+{
+    if (target->state != GENERATION_PENDING)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "generation %u is %s: a rotation goes to a pending one; make one with "
+                        "sso-hsm key generate",
+                        target->number, generation_state_name(target->state));
+    if (target->compromised)
+        return sso_fail(err, SSO_GENERATION_COMPROMISED,
+                        "generation %u is marked compromised: make another with sso-hsm key "
+                        "generate",
+                        target->number);
+    if (target->backed_up_ms == 0 && !target->no_backup)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "generation %u has no backup: back it up, or make one with sso-hsm key "
+                        "generate --no-backup",
+                        target->number);
+    return SSO_OK;
+}
+
+/* What the other generations must be for a rotation to `target`. */
+static enum sso_code check_others(const struct generation *list, size_t count,
+                                  const struct generation *target, struct sso_error *err)
+{
+    size_t active = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct generation *other = &list[i];
+        active += other->state == GENERATION_ACTIVE;
+        if (other->state != GENERATION_PENDING && other->number > target->number)
+            return sso_fail(err, SSO_BAD_REQUEST,
+                            "generation %u is older than generation %u, which is %s: rows only "
+                            "move to a later one; make one with sso-hsm key generate",
+                            target->number, other->number, generation_state_name(other->state));
+        if (other->compromised && other->state != GENERATION_DESTROYED)
+            return sso_fail(err, SSO_BAD_REQUEST,
+                            "generation %u is marked compromised: its row keys must be renewed, "
+                            "which is not available in this version, and moving them is no remedy",
+                            other->number);
+    }
+    if (active != 1)
+        return sso_fail(err, SSO_NO_MASTER_SECRET,
+                        "%zu generations are active, not one: see sso-hsm key list", active);
+    return SSO_OK;
+}
+
+static enum sso_code check_generations(struct store_tx *tx, const struct policy *policy,
+                                       uint32_t to, struct sso_error *err)
+{
+    struct generation *list = NULL;
+    const struct generation *target = NULL;
+    size_t count = 0;
+    enum sso_code rc = store_generation_list(tx, &list, &count, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        rc = policy_check_generation(policy, &list[i], err);
+        if (list[i].number == to)
+            target = &list[i];
+    }
+    if (rc == SSO_OK && target == NULL)
+        rc = sso_fail(err, SSO_NOT_FOUND, "generation %u does not exist: see sso-hsm key list", to);
+    if (rc == SSO_OK)
+        rc = check_target(target, err);
+    if (rc == SSO_OK)
+        rc = check_others(list, count, target, err);
+    free(list);
+    return rc;
+}
+
+/* `from` and `total`: what stands below the target now. */
+static enum sso_code take_stock(struct store_tx *tx, struct rotation *rotation,
+                                struct sso_error *err)
+{
+    struct generation_rows *rows = NULL;
+    size_t count = 0, written = 0;
+    enum sso_code rc = store_count_by_generation(tx, &rows, &count, err);
+    rotation->from[0] = '\0';
+    rotation->total = 0;
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        if (rows[i].generation >= rotation->to || rows[i].credentials + rows[i].sealed_keys == 0)
+            continue;
+        rotation->total += rows[i].credentials;
+        char number[16];
+        int length =
+            snprintf(number, sizeof number, "%s%u", written == 0 ? "" : ",", rows[i].generation);
+        if (written + (size_t)length >= sizeof rotation->from)
+            continue; /* whole numbers or none */
+        memcpy(rotation->from + written, number, (size_t)length + 1);
+        written += (size_t)length;
+    }
+    free(rows);
+    return rc;
+}
+
+static enum sso_code refuse_a_second(struct store_tx *tx, struct sso_error *err)
+{
+    struct rotation latest;
+    struct sso_error why = {0}; /* that there never was one is no error to pass on */
+    enum sso_code rc = store_rotation_latest(tx, &latest, &why);
+    if (rc == SSO_NOT_FOUND)
+        return SSO_OK;
+    if (rc != SSO_OK)
+        return sso_fail(err, rc, "%s", why.detail);
+    if (latest.state != ROTATION_PREPARING && latest.state != ROTATION_RUNNING &&
+        latest.state != ROTATION_PAUSED)
+        return SSO_OK;
+    return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
+                    "rotation %llu to generation %u is %s: wait for its end, or use sso-hsm rotate "
+                    "cancel",
+                    (unsigned long long)latest.id, latest.to, rotation_state_name(latest.state));
+}
+
+enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
+                          struct rotation *rotation, struct sso_error *err)
+{
+    enum sso_code rc = refuse_a_second(tx, err);
+    if (rc != SSO_OK || (rc = refuse_what_is_not_available(rotation, err)) != SSO_OK ||
+        (rc = check_generations(tx, policy, rotation->to, err)) != SSO_OK ||
+        (rc = take_stock(tx, rotation, err)) != SSO_OK ||
+        (!rotation->dry_run && (rc = store_quarantine_clear(tx, err)) != SSO_OK))
+        return rc;
+    rotation->state = ROTATION_PREPARING;
+    rotation->phase = PHASE_PREPARE;
+    if (rotation->verify != VERIFY_FULL)
+        rotation->verify = VERIFY_SAMPLE;
+    rotation->done = rotation->skipped = rotation->failed = 0;
+    memset(&rotation->position, 0, sizeof rotation->position);
+    rotation->started_ms = wall_clock_ms();
+    rotation->finished_ms = 0;
+    rotation->error[0] = '\0';
+    return store_rotation_insert(tx, rotation, err);
+}

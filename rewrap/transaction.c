@@ -1,0 +1,85 @@
+#include "rewrap/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+
+void engine_publish(struct engine *engine)
+{
+    struct rewrap_job *job = engine->job;
+    atomic_store(&job->done, job->rotation.done);
+    atomic_store(&job->skipped, job->rotation.skipped);
+    atomic_store(&job->failed, job->rotation.failed);
+    atomic_store(&job->total, job->rotation.total);
+    atomic_store(&job->phase, (int)job->rotation.phase);
+    atomic_store(&job->state, (int)job->rotation.state);
+}
+
+void engine_take_over(struct engine *engine, const struct rotation *row)
+{
+    struct rotation *rotation = &engine->job->rotation;
+    rotation->state = row->state;
+    rotation->phase = row->phase;
+    rotation->total = row->total;
+    rotation->done = row->done;
+    rotation->skipped = row->skipped;
+    rotation->failed = row->failed;
+    rotation->rate = row->rate;
+    rotation->finished_ms = row->finished_ms;
+    memcpy(rotation->error, row->error, sizeof rotation->error);
+    engine_publish(engine);
+}
+
+static enum sso_code commit_once(struct engine *engine, engine_write write, void *context,
+                                 struct sso_error *err)
+{
+    struct rewrap_job *job = engine->job;
+    struct rotation next = job->rotation;
+    next.rate = atomic_load(&job->rate);
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(job->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = write(engine, tx, &next, context, err);
+    if (rc == SSO_OK)
+        rc = store_rotation_update(tx, &next, err);
+    if (rc == SSO_OK)
+        rc = store_commit(&tx, err);
+    if (rc != SSO_OK)
+        return rc;
+    engine_take_over(engine, &next);
+    return SSO_OK;
+}
+
+enum sso_code engine_commit(struct engine *engine, engine_write write, void *context,
+                            struct sso_error *err)
+{
+    struct patience patience = {.engine = engine, .until_stop = true};
+    struct sso_error trouble = {0};
+    for (;;) {
+        enum sso_code rc = commit_once(engine, write, context, &trouble);
+        if (rc == SSO_OK) {
+            patience_over(&patience);
+            return SSO_OK;
+        }
+        if (!failure_is_transient(rc) || !patience_wait(&patience, &trouble))
+            return sso_fail(err, rc, "%s", trouble.detail);
+    }
+}
+
+enum sso_code engine_audit(struct engine *engine, struct store_tx *tx, const char *operation,
+                           const char *outcome, struct sso_error *err)
+{
+    const struct rewrap_job *job = engine->job;
+    struct audit_record record = {0};
+    snprintf(record.actor, sizeof record.actor, "%s", "sso-hsm");
+    snprintf(record.how, sizeof record.how, "%s", "self");
+    if (job->audit_actor != NULL)
+        job->audit_actor(job->context, &record);
+    snprintf(record.node, sizeof record.node, "%s", job->node);
+    snprintf(record.operation, sizeof record.operation, "%s", operation);
+    snprintf(record.target, sizeof record.target, "generation %u", job->rotation.to);
+    snprintf(record.outcome, sizeof record.outcome, "%s", outcome);
+    record.time_ms = wall_clock_ms();
+    return store_audit_append(tx, &record, 1, err);
+}
