@@ -23,7 +23,8 @@ void committer_free(struct committer **committer);
 /* A write: runs on the committer's thread inside the transaction, may run again after a failure of
  * the database, and touches nothing but `tx` and `context`. What it returns other than SSO_OK is
  * undone and returned to the caller (its record is then written with that outcome). NULL: nothing
- * but the records. */
+ * but the records. The records are read after it ran: it may set their outcome, and one whose
+ * operation it has made empty is not written. */
 typedef enum sso_code (*committer_write)(struct store_tx *tx, void *context, struct sso_error *err);
 
 /* Waits until write and records are durable. record->node, number, hash are set; record->time_ms
@@ -33,5 +34,12 @@ typedef enum sso_code (*committer_write)(struct store_tx *tx, void *context, str
 enum sso_code committer_run(struct committer *committer, committer_write write, void *context,
                             struct audit_record *records, size_t record_count,
                             struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Records that may follow the reply (`audit.lookups = relaxed`): queued without waiting. Where too
+ * many wait already it waits like committer_run. */
+void committer_post(struct committer *committer, const struct audit_record *record);
+
+/* SSO_OK, or why the last transaction failed. */
+enum sso_code committer_health(struct committer *committer, struct sso_error *err);
 
 #endif

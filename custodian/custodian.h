@@ -17,6 +17,8 @@
 struct rotation_manager;
 struct metrics;
 struct event_board;
+struct supervision;
+struct server;
 
 struct custodian {
     const struct config *config;
@@ -35,6 +37,9 @@ struct custodian {
     struct event_board *events;
     struct system_row system;
     int64_t started_ms; /* boot clock */
+    struct supervision *supervision;
+    struct server *server;
+    int state_lock; /* descriptor that holds the exclusive flock; -1: none */
     char node[65];
 
     /* What the installation is now; changed by installation.c only. */
@@ -43,7 +48,17 @@ struct custodian {
     bool active_compromised;
     enum suite_id active_suite;
     struct sso_error readiness; /* SSO_OK: everything can be served; else why not (§5.3) */
+    bool policy_known;          /* database open, policy key there: what OP_DATABASE needs */
+    bool store_available;       /* at the last refresh */
     uint64_t revocation;
+    uint64_t poll_interval_ms;
+    struct sealed_key policy_sealed; /* as last read, for the test of decryption */
+    uint32_t newest; /* highest generation number that a refresh has tried to open */
+
+    bool tampered; /* the last refresh found a wrong tag */
+
+    pthread_mutex_t refreshing;   /* one refresh at a time */
+    atomic_bool lookups_required; /* setting audit.lookups: no reply before its record is durable */
 
     /* Abilities as last tested (§5.3, tested continuously). */
     atomic_bool can_encrypt, can_decrypt;
@@ -64,5 +79,24 @@ enum sso_code installation_refresh(struct custodian *custodian, struct sso_error
 enum sso_code installation_active(struct custodian *custodian, uint32_t *number,
                                   enum suite_id *suite, struct sso_error *err)
     __attribute__((warn_unused_result));
+
+/* SSO_OK where the database and the policy key are there (OP_DATABASE), master secret or not. */
+enum sso_code custodian_database(struct custodian *custodian, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* The pools that are open by now; out has room for CONFIG_HSM_MAX. They stay open until the end. */
+size_t custodian_pools(struct custodian *custodian, struct hsm **out);
+/* NULL until a database is known. */
+struct committer *custodian_committer(struct custodian *custodian);
+
+/* Makes the parts that need neither database nor HSM, takes the state directory's lock and the
+ * place of the socket. `spawner` and `config` stay the caller's. */
+enum sso_code custodian_new(const struct config *config, struct spawner *spawner,
+                            struct custodian **out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* Serves until SIGTERM or SIGINT, then drains. */
+enum sso_code custodian_run(struct custodian *custodian, struct sso_error *err)
+    __attribute__((warn_unused_result));
+void custodian_free(struct custodian **custodian);
 
 #endif

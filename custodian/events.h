@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 
@@ -53,6 +54,10 @@ void event_board_free(struct event_board **board);
 void event_raise(struct event_board *board, enum event event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void event_clear(struct event_board *board, enum event event);
+/* Milliseconds since it was last raised, again or anew; -1 where it is not on the board. */
+int64_t event_age_ms(struct event_board *board, enum event event);
+uint64_t event_count(struct event_board *board, enum event event); /* times raised anew */
+const char *severity_name(enum severity severity);
 /* The highest severity on the board; the "events" array of health into *out where it is not NULL.
  */
 enum severity event_board_read(struct event_board *board, json_t **out);

@@ -11,6 +11,10 @@ enum operation_flags {
     OP_READY =
         1 << 1, /* needs the master secret: refused with the reason of DESIGN §5.3 otherwise */
     OP_DATABASE = 1 << 2, /* needs the database and the policy key */
+    OP_RELAXED =
+        1 << 3, /* its record may follow the reply where the setting audit.lookups says so */
+    OP_LOGGED =
+        1 << 4, /* while no database is known to write the record to, a line in the log does */
 };
 
 struct operation {
@@ -18,12 +22,15 @@ struct operation {
     const char *path; /* "/v1/apps/{app}": a segment in braces takes any value */
     const char *name; /* in the audit and the metrics: "app.update" */
     unsigned roles;   /* enum role */
-    unsigned flags;
+    unsigned flags;   /* enum operation_flags */
     enum sso_code (*run)(struct request *request, struct sso_error *err);
 };
 
 extern const struct operation operations[];
 extern const size_t operation_count;
+
+/* The row for a method and path, NULL where there is none. */
+const struct operation *operation_find(const struct request *request);
 
 /* Runs the request from table look-up to the audit record. Never fails: errors are in the reply as
  * a problem object. */

@@ -26,9 +26,11 @@ struct request {
     char *segment[PATH_SEGMENTS_MAX]; /* of the path, split first, then percent-decoded: "v1",
                                          "apps", "billing" … */
     size_t segment_count;
-    char *query;       /* raw, or NULL */
-    uint64_t if_match; /* a version; 0: none */
-    json_t *body;      /* an object, or NULL */
+    char *path;                 /* what the segments point into; from wiping_malloc */
+    char *query;                /* raw, or NULL */
+    uint64_t if_match;          /* a version; 0: none */
+    json_t *body;               /* an object, or NULL */
+    struct sso_error malformed; /* of path, header or body; told only to who may ask at all */
     const struct operation *operation;
 
     /* Filled by the operation. */
@@ -62,5 +64,23 @@ bool request_query(const struct request *request, const char *name, char *out, s
 enum sso_code request_query_number(const struct request *request, const char *name,
                                    uint64_t otherwise, uint64_t maximum, uint64_t *out,
                                    struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Splits the raw path, then percent-decodes each segment: strictly, so that no two spellings of a
+ * separator exist. SSO_BAD_REQUEST. */
+enum sso_code request_parse_path(struct request *request, const char *path, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* One JSON object, or nothing. */
+enum sso_code request_parse_body(struct request *request, const char *text, size_t count,
+                                 struct sso_error *err) __attribute__((warn_unused_result));
+/* Takes a copy of the raw query, which must be percent-encoded UTF-8 throughout; NULL: none. */
+enum sso_code request_parse_query(struct request *request, const char *query, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* The value of If-Match: one strong entity tag that is a version. */
+enum sso_code request_parse_if_match(struct request *request, const char *value,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Replaces whatever reply there is by a problem object. */
+void request_problem(struct request *request, enum sso_code code, const char *detail);
+void request_free(struct request *request);
 
 #endif

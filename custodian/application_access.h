@@ -1,0 +1,45 @@
+/* The application that a request is about: read, its tag checked, the caller's right asked for. */
+#ifndef SSO_CUSTODIAN_APPLICATION_ACCESS_H
+#define SSO_CUSTODIAN_APPLICATION_ACCESS_H
+
+#include <stdbool.h>
+
+#include "common/error.h"
+#include "common/policy.h"
+#include "custodian/request.h"
+#include "store/store.h"
+
+/* `found` is the outcome of reading `application` from the database. A tag that does not fit is
+ * refused before the row gives anybody a right. Where there is no such application, callers whose
+ * right would not come from it learn so (SSO_NOT_FOUND); to all others it is the refusal that they
+ * would get for one that exists. */
+enum sso_code application_authorise(struct request *request, enum sso_code found,
+                                    const struct application *application, bool own,
+                                    struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Reads application `name` in a transaction of its own, then as above. */
+enum sso_code application_for_request(struct request *request, const char *name, bool own,
+                                      struct application *out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* May the caller change this application, its mappings and credentials (DESIGN §10)? */
+bool application_is_administered(struct request *request, const struct application *application);
+/* Is the principal the caller's own? */
+bool principal_is_own(const struct request *request, const char *principal);
+
+/* The audit's target: application, or application/principal where that is not NULL. Names that
+ * cannot be are left out. */
+void request_target(struct request *request, const char *application, const char *principal);
+
+/* Raises EVENT_POLICY_TAMPERED where `code` says so; returns `code`. */
+enum sso_code policy_alarm(struct custodian *custodian, enum sso_code code,
+                           const struct sso_error *err);
+
+/* SSO_SYSTEM_DISABLED, or SSO_POLICY_TAMPERED where the setting is missing or its tag wrong. */
+enum sso_code system_enabled_check(const struct policy *policy, const struct setting *setting,
+                                   struct sso_error *err) __attribute__((warn_unused_result));
+/* The same for the setting as it stands in the database. */
+enum sso_code system_enabled_read(struct store_tx *tx, const struct policy *policy,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,200 @@
+#include "custodian/application_json.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/encode.h"
+#include "common/json.h"
+
+bool application_name_is_valid(const char *name)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t length = strlen(name);
+    return length >= 1 && length <= APPLICATION_NAME_BYTES_MAX && strspn(name, allowed) == length;
+}
+
+bool principal_is_valid(const char *principal)
+{
+    size_t length = strlen(principal);
+    return length >= 1 && length <= PRINCIPAL_BYTES_MAX && text_is_clean_utf8(principal, length);
+}
+
+static json_t *fields_json(const struct application *application)
+{
+    json_t *fields = json_array();
+    for (size_t i = 0; i < application->field_count; i++) {
+        const struct application_field *field = &application->field[i];
+        json_array_append_new(
+            fields, json_pack("{s:s,s:b}", "label", field->label, "masked", field->masked));
+    }
+    return fields;
+}
+
+static json_t *users_json(const struct application *application)
+{
+    json_t *users = json_array();
+    for (size_t i = 0; i < application->user_group_count; i++)
+        json_array_append_new(users, json_string(application->users[i]));
+    return users;
+}
+
+json_t *application_json(const struct application *application)
+{
+    return json_pack(
+        "{s:s,s:s,s:o,s:o,s:b,s:o,s:o,s:o,s:o,s:o,s:o}", "name", application->name, "type",
+        application_type_name(application->type), "description",
+        json_text_or_null(application->description), "contact",
+        json_text_or_null(application->contact), "enabled", application->enabled, "fields",
+        fields_json(application), "admins", json_text_or_null(application->admins), "users",
+        users_json(application), "readers", json_text_or_null(application->readers), "created",
+        json_time(application->created_ms), "updated", json_time(application->updated_ms));
+}
+
+/* Absent: *out stays as it is. Null or "": it becomes "". */
+static enum sso_code text_member(const json_t *body, const char *name, size_t size, char *out,
+                                 struct sso_error *err)
+{
+    const json_t *value = json_object_get(body, name);
+    if (value == NULL)
+        return SSO_OK;
+    if (json_is_null(value)) {
+        out[0] = '\0';
+        return SSO_OK;
+    }
+    size_t length = json_string_length(value);
+    if (!json_is_string(value) || length >= size ||
+        !text_is_clean_utf8(json_string_value(value), length))
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "%s must be text of at most %zu bytes without control characters", name,
+                        size - 1);
+    memcpy(out, json_string_value(value), length + 1);
+    return SSO_OK;
+}
+
+static enum sso_code users_member(const json_t *body, struct application *out,
+                                  struct sso_error *err)
+{
+    const json_t *users = json_object_get(body, "users");
+    if (users == NULL)
+        return SSO_OK;
+    if (!(json_is_array(users) || json_is_null(users)) || json_array_size(users) > GROUPS_MAX)
+        return sso_fail(err, SSO_BAD_REQUEST, "users must be an array of at most %d groups",
+                        GROUPS_MAX);
+    /* Canonical form covers the whole array, so what is no longer used is emptied. */
+    memset(out->users, 0, sizeof out->users);
+    out->user_group_count = 0;
+    for (size_t i = 0; i < json_array_size(users); i++) {
+        const json_t *group = json_array_get(users, i);
+        size_t length = json_string_length(group);
+        if (length < 1 || length > GROUP_BYTES_MAX ||
+            !text_is_clean_utf8(json_string_value(group), length))
+            return sso_fail(err, SSO_BAD_REQUEST,
+                            "users: each group must be text of 1 to %d bytes without control "
+                            "characters",
+                            GROUP_BYTES_MAX);
+        memcpy(out->users[out->user_group_count++], json_string_value(group), length + 1);
+    }
+    return SSO_OK;
+}
+
+static enum sso_code changeable_members(const json_t *body, struct application *out,
+                                        struct sso_error *err)
+{
+    enum sso_code rc;
+    if ((rc = text_member(body, "description", sizeof out->description, out->description, err)) !=
+            SSO_OK ||
+        (rc = text_member(body, "contact", sizeof out->contact, out->contact, err)) != SSO_OK ||
+        (rc = text_member(body, "admins", sizeof out->admins, out->admins, err)) != SSO_OK ||
+        (rc = text_member(body, "readers", sizeof out->readers, out->readers, err)) != SSO_OK)
+        return rc;
+    return users_member(body, out, err);
+}
+
+static enum sso_code field_from_json(const json_t *item, struct application *out,
+                                     struct sso_error *err)
+{
+    static const char *const allowed[] = {"label", "masked", NULL};
+    const char *label;
+    if (!json_is_object(item))
+        return sso_fail(err, SSO_BAD_REQUEST, "fields: each must be {\"label\":…,\"masked\":…}");
+    enum sso_code rc = json_only_members(item, allowed, err);
+    if (rc != SSO_OK ||
+        (rc = json_get_text(item, "label", FIELD_LABEL_BYTES_MAX, &label, err)) != SSO_OK)
+        return rc;
+    const json_t *masked = json_object_get(item, "masked");
+    if (masked != NULL && !json_is_boolean(masked))
+        return sso_fail(err, SSO_BAD_REQUEST, "fields: masked of %s must be true or false", label);
+    for (size_t i = 0; i < out->field_count; i++) {
+        if (strcmp(out->field[i].label, label) == 0)
+            return sso_fail(err, SSO_BAD_REQUEST, "fields: the label %s appears twice", label);
+    }
+    struct application_field *field = &out->field[out->field_count++];
+    snprintf(field->label, sizeof field->label, "%s", label);
+    field->masked = json_is_true(masked);
+    return SSO_OK;
+}
+
+static enum sso_code fields_from_json(const json_t *body, struct application *out,
+                                      struct sso_error *err)
+{
+    const json_t *fields = json_object_get(body, "fields");
+    size_t count = json_array_size(fields);
+    if (count < 1 || count > FIELDS_MAX)
+        return sso_fail(err, SSO_BAD_REQUEST, "fields must be an array of 1 to %d fields",
+                        FIELDS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        enum sso_code rc = field_from_json(json_array_get(fields, i), out, err);
+        if (rc != SSO_OK)
+            return rc;
+    }
+    return SSO_OK;
+}
+
+enum sso_code application_from_json(const json_t *body, struct application *out,
+                                    struct sso_error *err)
+{
+    static const char *const allowed[] = {"name",   "type",  "description", "contact", "fields",
+                                          "admins", "users", "readers",     NULL};
+    const char *name, *type;
+    enum sso_code rc;
+    if ((rc = json_only_members(body, allowed, err)) != SSO_OK ||
+        (rc = json_get_text(body, "name", APPLICATION_NAME_BYTES_MAX, &name, err)) != SSO_OK ||
+        (rc = json_get_text(body, "type", 16, &type, err)) != SSO_OK)
+        return rc;
+    if (!application_name_is_valid(name))
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "name must be 1 to 64 letters, digits, dots, underscores or hyphens");
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "%s", name);
+    out->type = application_type_from_name(type);
+    if (out->type == 0)
+        return sso_fail(err, SSO_BAD_REQUEST, "type must be individual, group or config");
+    if ((rc = fields_from_json(body, out, err)) != SSO_OK)
+        return rc;
+    return changeable_members(body, out, err);
+}
+
+enum sso_code application_change_from_json(const json_t *body, struct application *application,
+                                           struct sso_error *err)
+{
+    static const char *const allowed[] = {"enabled", "description", "contact", "admins",
+                                          "users",   "readers",     NULL};
+    static const char *const fixed[] = {"name", "type", "fields"};
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+        if (json_object_get(body, fixed[i]) != NULL)
+            return sso_fail(err, SSO_BAD_REQUEST,
+                            "%s of an application never changes: create another application",
+                            fixed[i]);
+    }
+    enum sso_code rc = json_only_members(body, allowed, err);
+    if (rc != SSO_OK)
+        return rc;
+    const json_t *enabled = json_object_get(body, "enabled");
+    if (enabled != NULL && !json_is_boolean(enabled))
+        return sso_fail(err, SSO_BAD_REQUEST, "enabled must be true or false");
+    if (enabled != NULL)
+        application->enabled = json_is_true(enabled);
+    return changeable_members(body, application, err);
+}

@@ -1,0 +1,360 @@
+#include "custodian/committer.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/encode.h"
+#include "common/log.h"
+
+/* More than these would make those that wait first wait for those that came last. */
+#define BATCH_JOBS_MAX 256
+#define POSTED_JOBS_MAX 4096
+
+struct job {
+    committer_write write;
+    void *context;
+    struct audit_record *records;
+    size_t record_count;
+    struct sso_error error; /* the outcome */
+    bool refused;           /* the write was undone: its records carry its code */
+    bool done;
+    bool posted; /* nobody waits: the committer frees it, and `own` is its record */
+    struct audit_record own;
+    struct job *next;
+};
+
+struct committer {
+    struct store *store;
+    char node[65];
+    char *head_path, *head_draft;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t work, finished;
+    struct job *first, **last;
+    size_t posted;
+    bool stopping;
+    struct sso_error health; /* of the last transaction */
+};
+
+/* What the transaction appends to the chain: copies, so that a try that fails leaves the jobs'
+ * records as they were. */
+struct chain {
+    struct audit_record *record;
+    struct audit_record **origin;
+    size_t count;
+};
+
+static void chain_free(struct chain *chain)
+{
+    free(chain->record);
+    free(chain->origin);
+    *chain = (struct chain){0};
+}
+
+static void complete_record(const struct committer *committer, const struct job *job,
+                            struct audit_record *record, int64_t now_ms)
+{
+    snprintf(record->node, sizeof record->node, "%s", committer->node);
+    if (record->time_ms == 0)
+        record->time_ms = now_ms;
+    if (job->refused || record->outcome[0] == '\0')
+        snprintf(record->outcome, sizeof record->outcome, "%s",
+                 job->refused ? sso_code_facts(job->error.code)->name : "ok");
+}
+
+static enum sso_code chain_of(const struct committer *committer, struct job *jobs,
+                              struct chain *chain, struct sso_error *err)
+{
+    size_t most = 0;
+    for (const struct job *job = jobs; job != NULL; job = job->next)
+        most += job->record_count;
+    if (most == 0)
+        return SSO_OK;
+    chain->record = calloc(most, sizeof *chain->record);
+    chain->origin = calloc(most, sizeof *chain->origin);
+    if (chain->record == NULL || chain->origin == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for audit records");
+    int64_t now_ms = wall_clock_ms();
+    for (struct job *job = jobs; job != NULL; job = job->next) {
+        for (size_t i = 0; i < job->record_count; i++) {
+            if (job->records[i].operation[0] == '\0')
+                continue;
+            chain->origin[chain->count] = &job->records[i];
+            chain->record[chain->count] = job->records[i];
+            complete_record(committer, job, &chain->record[chain->count++], now_ms);
+        }
+    }
+    return SSO_OK;
+}
+
+/* What of a failed write undoes only itself, and what means that the transaction is lost. */
+static bool loses_transaction(enum sso_code code)
+{
+    return code == SSO_DATABASE_UNAVAILABLE;
+}
+
+static enum sso_code run_write(struct store_tx *tx, struct job *job, struct sso_error *err)
+{
+    enum sso_code rc = store_savepoint(tx, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = job->write(tx, job->context, &job->error);
+    if (rc == SSO_OK) {
+        /* What failed on the way there, and was dealt with, is not the outcome. */
+        job->error = (struct sso_error){0};
+        return store_savepoint_keep(tx, err);
+    }
+    if (job->error.code != rc)
+        sso_fail(&job->error, rc, "%s", sso_code_facts(rc)->title);
+    if (loses_transaction(rc))
+        return sso_fail(err, rc, "%s", job->error.detail);
+    job->refused = true;
+    return store_savepoint_undo(tx, err);
+}
+
+/* Last number and hash of this node's chain, so that a cut tail of the audit can be told. Renamed
+ * into place, not synced: after a crash of the machine it may lag behind, never run ahead. */
+static void write_head(struct committer *committer, const struct audit_record *record)
+{
+    char hash[2 * AUDIT_HASH_BYTES + 1];
+    hex_encode(record->hash, sizeof record->hash, hash);
+    FILE *file = fopen(committer->head_draft, "we");
+    if (file == NULL)
+        goto failed;
+    int written = fprintf(file, "%llu %s\n", (unsigned long long)record->number, hash);
+    if (fclose(file) != 0 || written < 0 ||
+        rename(committer->head_draft, committer->head_path) != 0)
+        goto failed;
+    return;
+failed:
+    log_line(LOG_LEVEL_WARNING, "the audit head was not written", "file", committer->head_path,
+             NULL);
+}
+
+static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, struct job *jobs,
+                              struct chain *chain, struct sso_error *err)
+{
+    for (struct job *job = jobs; job != NULL; job = job->next) {
+        job->refused = false;
+        job->error = (struct sso_error){0};
+        enum sso_code rc = job->write != NULL ? run_write(tx, job, err) : SSO_OK;
+        if (rc != SSO_OK)
+            return rc;
+    }
+    enum sso_code rc = chain_of(committer, jobs, chain, err);
+    if (rc != SSO_OK || chain->count == 0)
+        return rc;
+    /* One call for all: the chain's head is read once. */
+    return store_audit_append(tx, chain->record, chain->count, err);
+}
+
+static enum sso_code commit_jobs(struct committer *committer, struct job *jobs,
+                                 struct sso_error *err)
+{
+    struct chain chain = {0};
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(committer->store, STORE_WRITE, &tx, err);
+    if (rc != SSO_OK || (rc = run_jobs(committer, tx, jobs, &chain, err)) != SSO_OK ||
+        (rc = store_commit(&tx, err)) != SSO_OK)
+        goto out;
+    for (size_t i = 0; i < chain.count; i++)
+        *chain.origin[i] = chain.record[i];
+    if (chain.count > 0)
+        write_head(committer, &chain.record[chain.count - 1]);
+out:
+    chain_free(&chain);
+    return rc;
+}
+
+static void fail_jobs(struct job *jobs, const struct sso_error *why)
+{
+    for (struct job *job = jobs; job != NULL; job = job->next) {
+        enum sso_code code = job->write == NULL ? SSO_AUDIT_UNAVAILABLE : SSO_DATABASE_UNAVAILABLE;
+        sso_fail(&job->error, code, "%s", why->detail);
+    }
+}
+
+/* Together, and where that fails each alone, so that one cannot fail the others. */
+static void do_jobs(struct committer *committer, struct job *jobs)
+{
+    struct sso_error problem = {0};
+    if (commit_jobs(committer, jobs, &problem) != SSO_OK) {
+        if (jobs->next == NULL) {
+            fail_jobs(jobs, &problem);
+        } else {
+            for (struct job *job = jobs, *next; job != NULL; job = next) {
+                next = job->next;
+                job->next = NULL;
+                problem = (struct sso_error){0};
+                if (commit_jobs(committer, job, &problem) != SSO_OK)
+                    fail_jobs(job, &problem);
+                job->next = next;
+            }
+        }
+    }
+    pthread_mutex_lock(&committer->lock);
+    committer->health = problem;
+    pthread_mutex_unlock(&committer->lock);
+}
+
+/* With the lock held. */
+static struct job *take_jobs(struct committer *committer)
+{
+    struct job *jobs = committer->first, **end = &committer->first;
+    for (size_t i = 0; *end != NULL && i < BATCH_JOBS_MAX; i++)
+        end = &(*end)->next;
+    committer->first = *end;
+    *end = NULL;
+    if (committer->first == NULL)
+        committer->last = &committer->first;
+    return jobs;
+}
+
+/* With the lock held. */
+static void release_jobs(struct committer *committer, struct job *jobs)
+{
+    for (struct job *job = jobs, *next; job != NULL; job = next) {
+        next = job->next; /* a job that is done is its waiter's again */
+        if (!job->posted) {
+            job->done = true;
+            continue;
+        }
+        committer->posted--;
+        if (job->error.code != SSO_OK)
+            log_line(LOG_LEVEL_ERROR, "a relaxed audit record was lost", "operation",
+                     job->own.operation, "actor", job->own.actor, "reason", job->error.detail,
+                     NULL);
+        free(job);
+    }
+    pthread_cond_broadcast(&committer->finished);
+}
+
+static void *committer_thread(void *argument)
+{
+    struct committer *committer = argument;
+    pthread_mutex_lock(&committer->lock);
+    for (;;) {
+        while (committer->first == NULL && !committer->stopping)
+            pthread_cond_wait(&committer->work, &committer->lock);
+        if (committer->first == NULL)
+            break;
+        struct job *jobs = take_jobs(committer);
+        pthread_mutex_unlock(&committer->lock);
+        do_jobs(committer, jobs);
+        pthread_mutex_lock(&committer->lock);
+        release_jobs(committer, jobs);
+    }
+    pthread_mutex_unlock(&committer->lock);
+    return NULL;
+}
+
+static void enqueue(struct committer *committer, struct job *job)
+{
+    if (committer->first == NULL)
+        pthread_cond_signal(&committer->work);
+    *committer->last = job;
+    committer->last = &job->next;
+}
+
+enum sso_code committer_run(struct committer *committer, committer_write write, void *context,
+                            struct audit_record *records, size_t record_count,
+                            struct sso_error *err)
+{
+    struct job job = {
+        .write = write, .context = context, .records = records, .record_count = record_count};
+    pthread_mutex_lock(&committer->lock);
+    enqueue(committer, &job);
+    while (!job.done)
+        pthread_cond_wait(&committer->finished, &committer->lock);
+    pthread_mutex_unlock(&committer->lock);
+    if (job.error.code != SSO_OK && err != NULL)
+        *err = job.error;
+    return job.error.code;
+}
+
+void committer_post(struct committer *committer, const struct audit_record *record)
+{
+    struct job *job = calloc(1, sizeof *job);
+    pthread_mutex_lock(&committer->lock);
+    bool room = job != NULL && committer->posted < POSTED_JOBS_MAX;
+    if (room) {
+        job->posted = true;
+        job->own = *record;
+        job->records = &job->own;
+        job->record_count = 1;
+        committer->posted++;
+        enqueue(committer, job);
+    }
+    pthread_mutex_unlock(&committer->lock);
+    if (room)
+        return;
+    free(job);
+    struct audit_record waiting = *record;
+    struct sso_error problem = {0};
+    if (committer_run(committer, NULL, NULL, &waiting, 1, &problem) != SSO_OK)
+        log_line(LOG_LEVEL_ERROR, "a relaxed audit record was lost", "operation", waiting.operation,
+                 "actor", waiting.actor, "reason", problem.detail, NULL);
+}
+
+enum sso_code committer_health(struct committer *committer, struct sso_error *err)
+{
+    pthread_mutex_lock(&committer->lock);
+    struct sso_error health = committer->health;
+    pthread_mutex_unlock(&committer->lock);
+    if (health.code != SSO_OK && err != NULL)
+        *err = health;
+    return health.code;
+}
+
+static void committer_dispose(struct committer *committer)
+{
+    pthread_mutex_destroy(&committer->lock);
+    pthread_cond_destroy(&committer->work);
+    pthread_cond_destroy(&committer->finished);
+    free(committer->head_path);
+    free(committer->head_draft);
+    free(committer);
+}
+
+enum sso_code committer_new(struct store *store, const char *node, const char *state_directory,
+                            struct committer **out, struct sso_error *err)
+{
+    struct committer *committer = calloc(1, sizeof *committer);
+    if (committer == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for the committer");
+    committer->store = store;
+    committer->last = &committer->first;
+    pthread_mutex_init(&committer->lock, NULL);
+    pthread_cond_init(&committer->work, NULL);
+    pthread_cond_init(&committer->finished, NULL);
+    snprintf(committer->node, sizeof committer->node, "%s", node);
+    int why = 0;
+    /* The draft bears the pid: direct commands of the same node write this file too. */
+    if (asprintf(&committer->head_path, "%s/audit-head", state_directory) < 0 ||
+        asprintf(&committer->head_draft, "%s/audit-head.%ld", state_directory, (long)getpid()) <
+            0 ||
+        (why = pthread_create(&committer->thread, NULL, committer_thread, committer)) != 0) {
+        committer_dispose(committer);
+        return sso_fail_errno(err, SSO_NO_MEMORY, why, "the committer does not start");
+    }
+    *out = committer;
+    return SSO_OK;
+}
+
+void committer_free(struct committer **committer)
+{
+    struct committer *self = *committer;
+    if (self == NULL)
+        return;
+    pthread_mutex_lock(&self->lock);
+    self->stopping = true;
+    pthread_cond_signal(&self->work);
+    pthread_mutex_unlock(&self->lock);
+    pthread_join(self->thread, NULL);
+    committer_dispose(self);
+    *committer = NULL;
+}

@@ -1,0 +1,380 @@
+#include "custodian/connection.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "custodian/error_page.h"
+
+/* Above max_connections so many more are let in to be told so; beyond that they are just closed. */
+#define TOLD_CONNECTIONS 64
+
+/* What one peer has. Kept for a while after its last connection, so that reconnecting does not
+ * renew the allowance of requests. */
+struct peer_load {
+    uid_t uid;
+    unsigned connections;
+    double allowance; /* requests it may make now */
+    int64_t counted_ms;
+    struct peer_load *next;
+};
+
+struct connection {
+    struct connections *all;
+    struct bufferevent *stream;
+    struct evhttp_connection *http;
+    struct evbuffer_cb_entry *input_watch, *output_watch;
+    struct event *greeting; /* runs once the descriptor is known */
+    struct event *deadline; /* absolute, for a request to arrive whole */
+    int fd;
+    size_t ordinal; /* how many there were with it when it was accepted */
+    struct peer_load *peer;
+    enum sso_code refused;
+    bool replying; /* what is written now is ours, not evhttp's own page */
+    struct exchange *exchange;
+    struct connection *previous, *next;
+};
+
+struct connections {
+    struct event_base *base;
+    const struct config *config;
+    struct metrics *metrics;
+    void (*empty)(void *context);
+    void *context;
+    struct connection *first;
+    size_t count;
+    struct connection **by_fd;
+    size_t by_fd_size;
+    struct peer_load *peers;
+    bool draining;
+};
+
+enum sso_code connections_new(struct event_base *base, const struct config *config,
+                              struct metrics *metrics, void (*empty)(void *context), void *context,
+                              struct connections **out, struct sso_error *err)
+{
+    struct connections *all = calloc(1, sizeof *all);
+    if (all == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for connections");
+    *all = (struct connections){
+        .base = base, .config = config, .metrics = metrics, .empty = empty, .context = context};
+    *out = all;
+    return SSO_OK;
+}
+
+void connections_free(struct connections **connections)
+{
+    struct connections *all = *connections;
+    if (all == NULL)
+        return;
+    for (struct peer_load *peer = all->peers, *next; peer != NULL; peer = next) {
+        next = peer->next;
+        free(peer);
+    }
+    free(all->by_fd);
+    free(all);
+    *connections = NULL;
+}
+
+size_t connections_count(const struct connections *connections)
+{
+    return connections->count;
+}
+
+uid_t connection_uid(const struct connection *connection)
+{
+    return connection->peer->uid;
+}
+
+/* Peers that have nothing open and have been quiet for long enough to have their whole allowance
+ * back go on the way. */
+static struct peer_load *peer_load_of(struct connections *all, uid_t uid)
+{
+    int64_t now_ms = boot_clock_ms();
+    for (struct peer_load **at = &all->peers; *at != NULL;) {
+        struct peer_load *peer = *at;
+        if (peer->uid == uid)
+            return peer;
+        if (peer->connections == 0 && now_ms - peer->counted_ms > 1000) {
+            *at = peer->next;
+            free(peer);
+            continue;
+        }
+        at = &peer->next;
+    }
+    struct peer_load *peer = calloc(1, sizeof *peer);
+    if (peer == NULL)
+        return NULL;
+    peer->uid = uid;
+    peer->allowance = all->config->limits.requests_per_second;
+    peer->counted_ms = now_ms;
+    peer->next = all->peers;
+    all->peers = peer;
+    return peer;
+}
+
+static bool remember_fd(struct connections *all, struct connection *connection)
+{
+    size_t fd = (size_t)connection->fd;
+    if (fd >= all->by_fd_size) {
+        size_t size = (fd + 1) * 2;
+        struct connection **by_fd = realloc(all->by_fd, size * sizeof *by_fd);
+        if (by_fd == NULL)
+            return false;
+        for (size_t i = all->by_fd_size; i < size; i++)
+            by_fd[i] = NULL;
+        all->by_fd = by_fd;
+        all->by_fd_size = size;
+    }
+    all->by_fd[fd] = connection;
+    return true;
+}
+
+/* With everything it may hold by now; the stream is evhttp's. */
+static void connection_free(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    if (connection->exchange != NULL)
+        connection->exchange->connection = NULL;
+    if (connection->fd >= 0 && (size_t)connection->fd < all->by_fd_size &&
+        all->by_fd[connection->fd] == connection)
+        all->by_fd[connection->fd] = NULL;
+    if (connection->peer != NULL)
+        connection->peer->connections--;
+    if (connection->greeting != NULL)
+        event_free(connection->greeting);
+    if (connection->deadline != NULL)
+        event_free(connection->deadline);
+    if (connection->previous != NULL)
+        connection->previous->next = connection->next;
+    else
+        all->first = connection->next;
+    if (connection->next != NULL)
+        connection->next->previous = connection->previous;
+    all->count--;
+    metrics_connection(all->metrics, -1);
+    free(connection);
+    if (all->count == 0)
+        all->empty(all->context);
+}
+
+/* evhttp closes the connection; its buffers live a little longer. */
+static void on_close(struct evhttp_connection *http, void *argument)
+{
+    struct connection *connection = argument;
+    (void)http;
+    evbuffer_remove_cb_entry(bufferevent_get_input(connection->stream), connection->input_watch);
+    evbuffer_remove_cb_entry(bufferevent_get_output(connection->stream), connection->output_watch);
+    connection_free(connection);
+}
+
+/* evhttp sees the end of the stream and cleans up. */
+static void hang_up(struct connection *connection)
+{
+    shutdown(connection->fd, SHUT_RDWR);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *argument)
+{
+    (void)fd;
+    (void)what;
+    log_line(LOG_LEVEL_INFO, "a request did not arrive in time", NULL);
+    hang_up(argument);
+}
+
+static void arm_deadline(struct connection *connection)
+{
+    unsigned ms = connection->all->config->limits.request_timeout_ms;
+    struct timeval after = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    event_add(connection->deadline, &after);
+}
+
+/* The time for a request runs from its first byte. */
+static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *argument)
+{
+    struct connection *connection = argument;
+    (void)buffer;
+    if (info->n_added > 0 && connection->exchange == NULL &&
+        !event_pending(connection->deadline, EV_TIMEOUT, NULL))
+        arm_deadline(connection);
+}
+
+/* A connection between two requests has nothing more to do in a drain. What has arrived is still
+ * read and answered: shutdown(2) for reading ends a Unix stream after what is queued. */
+static void end_if_idle(struct connection *connection)
+{
+    if (connection->fd >= 0 && connection->exchange == NULL &&
+        !event_pending(connection->deadline, EV_TIMEOUT, NULL) &&
+        evbuffer_get_length(bufferevent_get_output(connection->stream)) == 0)
+        shutdown(connection->fd, SHUT_RD);
+}
+
+static void on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *argument)
+{
+    struct connection *connection = argument;
+    if (connection->all->draining && info->n_deleted > 0)
+        end_if_idle(connection);
+    if (info->n_added == 0 || connection->replying)
+        return;
+    connection->replying = true;
+    error_page_replace(buffer);
+    connection->replying = false;
+}
+
+static enum sso_code check_load(const struct connection *connection)
+{
+    const struct config *config = connection->all->config;
+    if (connection->ordinal > config->limits.max_connections)
+        return SSO_SERVICE_UNAVAILABLE;
+    if (connection->peer->connections > config->limits.max_connections_per_peer)
+        return SSO_TOO_MANY_REQUESTS;
+    return SSO_OK;
+}
+
+static bool meet_peer(struct connection *connection)
+{
+    struct ucred credentials;
+    socklen_t size = sizeof credentials;
+    if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+        return false;
+    connection->peer = peer_load_of(connection->all, credentials.uid);
+    if (connection->peer == NULL)
+        return false;
+    connection->peer->connections++;
+    return true;
+}
+
+/* evhttp sets the descriptor and its callbacks after the stream was made for it, so this runs from
+ * the loop, before anything can have been read. The argument of its callbacks is the connection:
+ * the only way to it before there is a request (libevent 2.1). */
+static void on_greeting(evutil_socket_t unused, short what, void *argument)
+{
+    struct connection *connection = argument;
+    struct connections *all = connection->all;
+    bufferevent_data_cb read_callback = NULL;
+    void *http = NULL;
+    (void)unused;
+    (void)what;
+    bufferevent_getcb(connection->stream, &read_callback, NULL, NULL, &http);
+    if (read_callback == NULL || http == NULL) { /* evhttp gave it up meanwhile */
+        bufferevent_decref(connection->stream);
+        connection_free(connection);
+        return;
+    }
+    connection->fd = bufferevent_getfd(connection->stream);
+    connection->http = http;
+    evhttp_connection_set_closecb(http, on_close, connection);
+    connection->input_watch =
+        evbuffer_add_cb(bufferevent_get_input(connection->stream), on_input, connection);
+    connection->output_watch =
+        evbuffer_add_cb(bufferevent_get_output(connection->stream), on_output, connection);
+    bufferevent_decref(connection->stream);
+    if (!remember_fd(all, connection) || !meet_peer(connection) ||
+        connection->ordinal > all->config->limits.max_connections + (size_t)TOLD_CONNECTIONS) {
+        hang_up(connection);
+        return;
+    }
+    if (all->draining)
+        end_if_idle(connection);
+    connection->refused = check_load(connection);
+    if (connection->refused != SSO_OK)
+        metrics_connection_refused(all->metrics);
+}
+
+struct bufferevent *connections_accept(struct event_base *base, void *argument)
+{
+    struct connections *all = argument;
+    struct connection *connection = calloc(1, sizeof *connection);
+    struct bufferevent *stream = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    if (connection == NULL || stream == NULL) {
+        free(connection);
+        return stream; /* NULL: evhttp makes one itself, which nobody then counts */
+    }
+    connection->all = all;
+    connection->stream = stream;
+    connection->fd = -1;
+    connection->greeting = event_new(base, -1, 0, on_greeting, connection);
+    connection->deadline = event_new(base, -1, 0, on_deadline, connection);
+    connection->next = all->first;
+    if (all->first != NULL)
+        all->first->previous = connection;
+    all->first = connection;
+    connection->ordinal = ++all->count;
+    metrics_connection(all->metrics, 1);
+    bufferevent_incref(stream); /* until the greeting */
+    event_active(connection->greeting, EV_TIMEOUT, 0);
+    return stream;
+}
+
+struct connection *connection_find(struct connections *connections, struct evhttp_request *http)
+{
+    struct evhttp_connection *of = evhttp_request_get_connection(http);
+    int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(of));
+    if (fd < 0 || (size_t)fd >= connections->by_fd_size)
+        return NULL;
+    return connections->by_fd[fd];
+}
+
+enum sso_code connection_admit(struct connection *connection, struct sso_error *err)
+{
+    struct peer_load *peer = connection->peer;
+    unsigned rate = connection->all->config->limits.requests_per_second;
+    if (connection->refused == SSO_SERVICE_UNAVAILABLE)
+        return sso_fail(err, connection->refused, "too many connections: try again");
+    if (connection->refused != SSO_OK)
+        return sso_fail(err, connection->refused, "too many connections of this peer");
+    if (rate == 0)
+        return SSO_OK;
+    int64_t now_ms = boot_clock_ms();
+    peer->allowance += (double)(now_ms - peer->counted_ms) * rate / 1000;
+    if (peer->allowance > rate)
+        peer->allowance = rate;
+    peer->counted_ms = now_ms;
+    if (peer->allowance < 1)
+        return sso_fail(err, SSO_TOO_MANY_REQUESTS, "more than %u requests per second", rate);
+    peer->allowance -= 1;
+    return SSO_OK;
+}
+
+void connection_begin(struct connection *connection, struct exchange *exchange)
+{
+    event_del(connection->deadline);
+    connection->exchange = exchange;
+    exchange->connection = connection;
+}
+
+bool connection_is_last(const struct connection *connection)
+{
+    return connection->all->draining || connection->refused != SSO_OK;
+}
+
+void connection_reply(struct connection *connection, struct evhttp_request *http, int status,
+                      struct evbuffer *body)
+{
+    event_del(connection->deadline);
+    connection->exchange = NULL;
+    if (evbuffer_get_length(bufferevent_get_input(connection->stream)) > 0)
+        arm_deadline(connection); /* the next request has begun to arrive */
+    connection->replying = true;
+    /* The one status of ours that libevent has no words for. */
+    evhttp_send_reply(http, status, status == 429 ? "Too Many Requests" : NULL, body);
+    connection->replying = false;
+}
+
+void connections_drain(struct connections *connections)
+{
+    connections->draining = true;
+    for (struct connection *at = connections->first; at != NULL; at = at->next)
+        end_if_idle(at);
+}
+
+void connections_abort(struct connections *connections)
+{
+    for (struct connection *at = connections->first; at != NULL; at = at->next) {
+        if (at->fd >= 0)
+            hang_up(at);
+    }
+}

@@ -1,0 +1,291 @@
+#include "custodian/credential_read.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/secret.h"
+#include "custodian/application_access.h"
+#include "custodian/credential_json.h"
+#include "custodian/custodian.h"
+#include "custodian/rotation_manager.h"
+
+/* What the read path keeps of one query while it is under way. */
+struct reading {
+    struct credential_query *query;
+    struct credential_row row;
+    uint8_t *row_key;      /* locked: the key to open with */
+    uint8_t *cached_key;   /* locked: for when the HSM cannot be asked */
+    uint64_t version_seen; /* not 0: newer than what was read, which is to be read anew */
+    uint8_t row_id_seen[ROW_ID_BYTES];
+    struct key_item *unwrap; /* NULL: the cache had the key */
+    bool cached_key_fits;
+};
+
+struct reader {
+    struct request *request;
+    struct custodian *custodian;
+    struct reading *reading;
+    struct key_item *unwrap;
+    uint8_t *keys; /* locked: two for each reading */
+    size_t count, unwraps;
+};
+
+static bool failed(const struct reading *reading)
+{
+    return reading->query->problem.code != SSO_OK;
+}
+
+/* --- reading the rows --- */
+
+/* What is disabled or not to be trusted is refused here, whatever the cache holds. */
+static enum sso_code view_check(const struct policy *policy, const struct lookup_view *view,
+                                const char *principal, struct sso_error *err)
+{
+    enum sso_code rc;
+    if ((rc = system_enabled_check(policy, &view->system_enabled, err)) != SSO_OK ||
+        (rc = policy_check_setting(policy, &view->revocation, err)) != SSO_OK)
+        return rc;
+    const struct application *application = &view->application;
+    if (!application->enabled)
+        return sso_fail(err, SSO_APPLICATION_DISABLED, "application %s is disabled",
+                        application->name);
+    if (view->has_mapping && (rc = policy_check_mapping(policy, &view->mapping, err)) != SSO_OK)
+        return rc;
+    if (!view->has_row)
+        return sso_fail(err, SSO_NOT_FOUND, "%s has no credential for application %s", principal,
+                        application->name);
+    if (!view->has_mapping)
+        return sso_fail(err, SSO_ROW_CORRUPT,
+                        "the credential of %s for application %s stands without its mapping: it "
+                        "was changed outside this program",
+                        principal, application->name);
+    if (view->mapping.state != MAPPING_ENABLED)
+        return sso_fail(err, SSO_MAPPING_DISABLED,
+                        "the mapping of %s to application %s is disabled", principal,
+                        application->name);
+    if (!view->has_generation)
+        return sso_fail(err, SSO_ROW_CORRUPT,
+                        "the credential of %s for application %s names generation %u, which does "
+                        "not exist",
+                        principal, application->name, view->row.generation);
+    return policy_check_generation(policy, &view->generation, err);
+}
+
+static void reading_load(struct reader *reader, struct store_tx *tx, struct reading *reading)
+{
+    struct credential_query *query = reading->query;
+    struct sso_error *problem = &query->problem;
+    struct lookup_view view = {0};
+    enum sso_code rc = store_lookup(tx, query->application, query->principal, &view, problem);
+    rc = application_authorise(reader->request, rc, &view.application,
+                               principal_is_own(reader->request, query->principal), problem);
+    if (rc == SSO_OK) {
+        snprintf(query->name, sizeof query->name, "%s", view.application.name);
+        if (view.has_row) {
+            memcpy(query->row_id, view.row.row_id, ROW_ID_BYTES);
+            query->row_version = view.row.version;
+        }
+        rc = view_check(&reader->custodian->policy, &view, query->principal, problem);
+        policy_alarm(reader->custodian, rc, problem);
+    }
+    if (rc == SSO_OK) {
+        reading->row = view.row;
+        memset(&view.row, 0, sizeof view.row);
+    }
+    problem->code = rc;
+    lookup_view_free(&view);
+}
+
+/* All of them, or those that are to be read anew. */
+static enum sso_code rows_load(struct reader *reader, bool anew, struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(reader->custodian->store, STORE_READ, &tx, err);
+    if (rc != SSO_OK)
+        return rc;
+    for (size_t i = 0; i < reader->count; i++) {
+        struct reading *reading = &reader->reading[i];
+        if (failed(reading) || (anew && reading->version_seen == 0))
+            continue;
+        credential_row_free(&reading->row);
+        reading_load(reader, tx, reading);
+    }
+    return SSO_OK;
+}
+
+/* --- the cache --- */
+
+static void unwrap_wanted(struct reader *reader, struct reading *reading)
+{
+    struct key_item *item = &reader->unwrap[reader->unwraps++];
+    memset(item, 0, sizeof *item);
+    item->generation = reading->row.generation;
+    item->wrapped = reading->row.wrapped;
+    item->row_key = reading->row_key;
+    row_binding_digest(reader->custodian->system.id, &reading->row, item->binding);
+    reading->unwrap = item;
+}
+
+/* True where the row looks older than what was seen, and has to be read anew to know: a write may
+ * have committed after it was read. */
+static bool cache_ask(struct reader *reader, struct reading *reading)
+{
+    struct row_key_cache *cache = reader->custodian->cache;
+    const struct credential_row *row = &reading->row;
+    uint64_t version = row_key_cache_version(cache, row->row_id);
+    if (reading->version_seen == 0 && row->version < version) {
+        reading->version_seen = version;
+        memcpy(reading->row_id_seen, row->row_id, ROW_ID_BYTES);
+        return true;
+    }
+    enum cache_answer answer =
+        reading->query->refresh ? CACHE_MISS : row_key_cache_get(cache, row, reading->cached_key);
+    reading->cached_key_fits = answer == CACHE_REWRAPPED;
+    if (answer == CACHE_HIT)
+        memcpy(reading->row_key, reading->cached_key, ROW_KEY_BYTES);
+    else
+        unwrap_wanted(reader, reading);
+    return false;
+}
+
+static bool went_back(const struct reading *reading)
+{
+    return reading->row.version < reading->version_seen &&
+           memcmp(reading->row.row_id, reading->row_id_seen, ROW_ID_BYTES) == 0;
+}
+
+static enum sso_code cache_ask_all(struct reader *reader, struct sso_error *err)
+{
+    bool any_anew = false;
+    for (size_t i = 0; i < reader->count; i++) {
+        if (!failed(&reader->reading[i]))
+            any_anew |= cache_ask(reader, &reader->reading[i]);
+    }
+    if (!any_anew)
+        return SSO_OK;
+    enum sso_code rc = rows_load(reader, true, err);
+    for (size_t i = 0; rc == SSO_OK && i < reader->count; i++) {
+        struct reading *reading = &reader->reading[i];
+        if (failed(reading) || reading->version_seen == 0)
+            continue;
+        if (went_back(reading))
+            sso_fail(&reading->query->problem, SSO_ROW_CORRUPT,
+                     "the credential of %s for application %s is at version %llu and was seen here "
+                     "at version %llu: an older row was put back",
+                     reading->query->principal, reading->query->name,
+                     (unsigned long long)reading->row.version,
+                     (unsigned long long)reading->version_seen);
+        else
+            cache_ask(reader, reading);
+    }
+    return rc;
+}
+
+/* --- the HSM --- */
+
+static bool hsm_out_of_reach(enum sso_code code)
+{
+    return code == SSO_HSM_UNAVAILABLE || code == SSO_PIN_REFUSED;
+}
+
+static void unwrap_settle(struct reading *reading, const struct sso_error *batch)
+{
+    enum sso_code code = batch->code != SSO_OK ? batch->code : reading->unwrap->code;
+    struct sso_error *problem = &reading->query->problem;
+    if (code == SSO_OK)
+        return;
+    if (hsm_out_of_reach(code) && reading->cached_key_fits) {
+        memcpy(reading->row_key, reading->cached_key, ROW_KEY_BYTES);
+        reading->unwrap = NULL;
+    } else if (batch->code != SSO_OK) {
+        sso_fail(problem, code, "%s", batch->detail);
+    } else if (code == SSO_ROW_CORRUPT) {
+        sso_fail(problem, code,
+                 "the row key of %s for application %s does not open under generation %u: the row "
+                 "was damaged or changed outside this program",
+                 reading->query->principal, reading->query->name, reading->row.generation);
+    } else {
+        sso_fail(problem, code, "the row key of %s for application %s could not be opened: %s",
+                 reading->query->principal, reading->query->name, sso_code_facts(code)->title);
+    }
+}
+
+static void keys_unwrap(struct reader *reader)
+{
+    if (reader->unwraps == 0)
+        return;
+    struct sso_error batch = {0};
+    int64_t begun_us = rotation_manager_live_begin();
+    batch.code = keyring_unwrap(reader->custodian->keyring, HSM_LIVE, reader->unwrap,
+                                reader->unwraps, reader->request->deadline_ms, &batch);
+    if (batch.code == SSO_OK)
+        rotation_manager_live_end(reader->custodian->rotation, begun_us, reader->unwraps);
+    for (size_t i = 0; i < reader->count; i++) {
+        struct reading *reading = &reader->reading[i];
+        if (!failed(reading) && reading->unwrap != NULL)
+            unwrap_settle(reading, &batch);
+    }
+}
+
+/* --- opening --- */
+
+static void row_show(struct reader *reader, struct reading *reading)
+{
+    struct credential_query *query = reading->query;
+    struct credential_fields fields = {0};
+    enum sso_code rc = row_open(reader->custodian->system.id, &reading->row, reading->row_key,
+                                &fields, &query->problem);
+    query->problem.code = rc;
+    if (rc == SSO_OK) {
+        if (reading->unwrap != NULL)
+            row_key_cache_put(reader->custodian->cache, &reading->row, reading->row_key);
+        query->object = credential_json(query->name, &reading->row, &fields);
+        if (query->object == NULL)
+            sso_fail(&query->problem, SSO_NO_MEMORY, "no memory for the reply");
+    }
+    credential_fields_free(&fields);
+}
+
+static enum sso_code reader_allocate(struct reader *reader, struct credential_query *queries,
+                                     struct sso_error *err)
+{
+    reader->reading = calloc(reader->count, sizeof *reader->reading);
+    reader->unwrap = calloc(reader->count, sizeof *reader->unwrap);
+    reader->keys = secret_alloc(2 * reader->count * ROW_KEY_BYTES);
+    if (reader->reading == NULL || reader->unwrap == NULL || reader->keys == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory to look up %zu credentials", reader->count);
+    for (size_t i = 0; i < reader->count; i++) {
+        reader->reading[i].query = &queries[i];
+        reader->reading[i].row_key = reader->keys + 2 * i * ROW_KEY_BYTES;
+        reader->reading[i].cached_key = reader->keys + (2 * i + 1) * ROW_KEY_BYTES;
+    }
+    return SSO_OK;
+}
+
+static void reader_free(struct reader *reader)
+{
+    for (size_t i = 0; reader->reading != NULL && i < reader->count; i++)
+        credential_row_free(&reader->reading[i].row);
+    secret_dealloc(reader->keys);
+    free(reader->unwrap);
+    free(reader->reading);
+}
+
+enum sso_code credential_read(struct request *request, struct credential_query *queries,
+                              size_t count, struct sso_error *err)
+{
+    struct reader reader = {.request = request, .custodian = request->custodian, .count = count};
+    enum sso_code rc;
+    if ((rc = reader_allocate(&reader, queries, err)) == SSO_OK &&
+        (rc = rows_load(&reader, false, err)) == SSO_OK &&
+        (rc = cache_ask_all(&reader, err)) == SSO_OK) {
+        keys_unwrap(&reader);
+        for (size_t i = 0; i < count; i++) {
+            if (!failed(&reader.reading[i]))
+                row_show(&reader, &reader.reading[i]);
+        }
+    }
+    reader_free(&reader);
+    return rc;
+}

@@ -1,0 +1,146 @@
+#include "custodian/custodian.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "custodian/events.h"
+#include "custodian/metrics.h"
+#include "custodian/rotation_manager.h"
+#include "custodian/server.h"
+#include "custodian/supervision.h"
+
+/* For so long nobody is let in while database and tokens are opened. */
+#define FIRST_LOOK_MS 2000
+
+/* Held by the kernel for as long as this process lives, however it ends. */
+static enum sso_code lock_state(struct custodian *custodian, struct sso_error *err)
+{
+    const char *folder = custodian->config->system.state_directory;
+    char *path = NULL;
+    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
+        return sso_fail_errno(err, SSO_CONFIG_ERROR, errno,
+                              "[system] state_directory: %s cannot be made", folder);
+    if (asprintf(&path, "%s/custodian.lock", folder) < 0)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for a path");
+    enum sso_code rc = SSO_OK;
+    custodian->state_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (custodian->state_lock < 0)
+        rc = sso_fail_errno(err, SSO_CONFIG_ERROR, errno,
+                            "[system] state_directory: %s cannot be opened", path);
+    else if (flock(custodian->state_lock, LOCK_EX | LOCK_NB) != 0)
+        rc = errno == EWOULDBLOCK
+                 ? sso_fail(err, SSO_IN_USE,
+                            "another custodian runs on the state directory %s (it holds %s)",
+                            folder, path)
+                 : sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "%s cannot be locked", path);
+    free(path);
+    return rc;
+}
+
+static void set_up(struct custodian *custodian, const struct config *config,
+                   struct spawner *spawner)
+{
+    custodian->config = config;
+    custodian->spawner = spawner;
+    custodian->started_ms = boot_clock_ms();
+    custodian->state_lock = -1;
+    custodian->poll_interval_ms = config->cluster.poll_interval_ms;
+    snprintf(custodian->node, sizeof custodian->node, "%s", config->cluster.node);
+    atomic_store(&custodian->lookups_required, true);
+    sso_fail(&custodian->readiness, SSO_HSM_UNAVAILABLE,
+             "the custodian is starting: database and tokens are being opened");
+    pthread_rwlock_init(&custodian->lock, NULL);
+    pthread_mutex_init(&custodian->refreshing, NULL);
+}
+
+enum sso_code custodian_new(const struct config *config, struct spawner *spawner,
+                            struct custodian **out, struct sso_error *err)
+{
+    struct custodian *custodian = calloc(1, sizeof *custodian);
+    if (custodian == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for the custodian");
+    set_up(custodian, config, spawner);
+    enum sso_code rc;
+    if ((rc = lock_state(custodian, err)) != SSO_OK ||
+        (rc = event_board_new(&custodian->events, err)) != SSO_OK ||
+        (rc = metrics_new(&custodian->metrics, err)) != SSO_OK ||
+        (rc = peer_directory_new(config, &custodian->peers, err)) != SSO_OK ||
+        (rc = server_new(custodian, &custodian->server, err)) != SSO_OK) {
+        custodian_free(&custodian);
+        return rc;
+    }
+    *out = custodian;
+    return SSO_OK;
+}
+
+enum sso_code custodian_run(struct custodian *custodian, struct sso_error *err)
+{
+    enum sso_code rc = supervision_start(custodian, &custodian->supervision, err);
+    if (rc != SSO_OK)
+        return rc;
+    supervision_await(custodian->supervision, FIRST_LOOK_MS);
+    log_line(LOG_LEVEL_INFO, "serving", "socket", custodian->config->listen.socket, "node",
+             custodian->node, "version", SSO_HSM_VERSION, NULL);
+    rc = server_run(custodian->server, err);
+    log_line(LOG_LEVEL_INFO, "stopping", NULL);
+    return rc;
+}
+
+size_t custodian_pools(struct custodian *custodian, struct hsm **out)
+{
+    pthread_rwlock_rdlock(&custodian->lock);
+    size_t count = custodian->pool_count;
+    memcpy(out, custodian->pool, count * sizeof *out);
+    pthread_rwlock_unlock(&custodian->lock);
+    return count;
+}
+
+struct committer *custodian_committer(struct custodian *custodian)
+{
+    pthread_rwlock_rdlock(&custodian->lock);
+    struct committer *committer = custodian->committer;
+    pthread_rwlock_unlock(&custodian->lock);
+    return committer;
+}
+
+/* From the outside in: who asks, who supervises, who runs jobs, who writes, and what all of them
+ * use. */
+void custodian_free(struct custodian **custodian)
+{
+    struct custodian *self = *custodian;
+    if (self == NULL)
+        return;
+    server_free(&self->server);
+    supervision_stop(&self->supervision);
+    if (self->rotation != NULL)
+        rotation_manager_free(&self->rotation);
+    committer_free(&self->committer);
+    if (self->cache != NULL)
+        row_key_cache_free(&self->cache);
+    if (self->budget != NULL)
+        wrap_budget_free(&self->budget);
+    if (self->keyring != NULL)
+        keyring_free(&self->keyring);
+    for (size_t i = 0; i < self->pool_count; i++)
+        hsm_close(&self->pool[i]);
+    policy_free(&self->policy);
+    if (self->store != NULL)
+        store_close(&self->store);
+    peer_directory_free(&self->peers);
+    metrics_free(&self->metrics);
+    event_board_free(&self->events);
+    if (self->state_lock >= 0)
+        close(self->state_lock);
+    pthread_rwlock_destroy(&self->lock);
+    pthread_mutex_destroy(&self->refreshing);
+    free(self);
+    *custodian = NULL;
+}

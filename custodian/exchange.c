@@ -1,0 +1,178 @@
+#include "custodian/exchange.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/secret.h"
+#include "custodian/custodian.h"
+#include "custodian/operations.h"
+
+enum sso_code exchange_new(struct custodian *custodian, struct exchange **out,
+                           struct sso_error *err)
+{
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (exchange != NULL) {
+        exchange->request.custodian = custodian;
+        exchange->body = evbuffer_new();
+        exchange->reply = evbuffer_new();
+    }
+    if (exchange == NULL || exchange->body == NULL || exchange->reply == NULL) {
+        exchange_free(&exchange);
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for a request");
+    }
+    *out = exchange;
+    return SSO_OK;
+}
+
+void exchange_free(struct exchange **exchange)
+{
+    if (*exchange == NULL)
+        return;
+    if ((*exchange)->body != NULL)
+        evbuffer_free((*exchange)->body);
+    if ((*exchange)->reply != NULL)
+        evbuffer_free((*exchange)->reply);
+    request_free(&(*exchange)->request);
+    free(*exchange);
+    *exchange = NULL;
+}
+
+static void parse_body(struct exchange *exchange)
+{
+    struct request *request = &exchange->request;
+    size_t count = evbuffer_get_length(exchange->body);
+    if (count == 0 || request->malformed.code != SSO_OK)
+        return;
+    const char *text = (const char *)evbuffer_pullup(exchange->body, -1);
+    if (text == NULL)
+        sso_fail(&request->malformed, SSO_NO_MEMORY, "no memory for the body");
+    else if (request_parse_body(request, text, count, &request->malformed) == SSO_OK)
+        request->malformed = (struct sso_error){0};
+    evbuffer_drain(exchange->body, count);
+}
+
+static void free_text(const void *text, size_t count, void *context)
+{
+    (void)count;
+    (void)context;
+    wiping_free((void *)(uintptr_t)text);
+}
+
+void exchange_render(struct exchange *exchange)
+{
+    struct request *request = &exchange->request;
+    char *text = request->text;
+    request->text = NULL;
+    if (text == NULL && request->reply != NULL)
+        text = json_line(request->reply);
+    if (text != NULL &&
+        evbuffer_add_reference(exchange->reply, text, strlen(text), free_text, NULL) != 0)
+        wiping_free(text);
+    if (request->content_type == NULL)
+        request->content_type = "application/json";
+    if (request->status == 0)
+        request->status = evbuffer_get_length(exchange->reply) > 0 ? 200 : 204;
+}
+
+void exchange_run(struct exchange *exchange)
+{
+    struct request *request = &exchange->request;
+    struct sso_error problem = {0};
+    if (random_bytes(request->request_id, sizeof request->request_id, &problem) != SSO_OK) {
+        request_problem(request, problem.code, "no request id can be made");
+    } else {
+        peer_resolve(request->custodian->peers, exchange->uid, &request->peer);
+        parse_body(exchange);
+        operations_run(request);
+    }
+    exchange_render(exchange);
+}
+
+struct request_threads {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct exchange *first, **last;
+    bool stopping;
+    exchange_done done;
+    void *context;
+    unsigned count;
+    pthread_t thread[];
+};
+
+static struct exchange *take(struct request_threads *threads)
+{
+    pthread_mutex_lock(&threads->lock);
+    while (threads->first == NULL && !threads->stopping)
+        pthread_cond_wait(&threads->work, &threads->lock);
+    struct exchange *exchange = threads->first;
+    if (exchange != NULL) {
+        threads->first = exchange->next;
+        exchange->next = NULL;
+        if (threads->first == NULL)
+            threads->last = &threads->first;
+    }
+    pthread_mutex_unlock(&threads->lock);
+    return exchange;
+}
+
+static void *request_thread(void *argument)
+{
+    struct request_threads *threads = argument;
+    struct exchange *exchange;
+    while ((exchange = take(threads)) != NULL) {
+        exchange_run(exchange);
+        threads->done(exchange, threads->context);
+    }
+    return NULL;
+}
+
+enum sso_code request_threads_start(unsigned count, exchange_done done, void *context,
+                                    struct request_threads **out, struct sso_error *err)
+{
+    struct request_threads *threads =
+        calloc(1, sizeof *threads + count * sizeof threads->thread[0]);
+    if (threads == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for request threads");
+    pthread_mutex_init(&threads->lock, NULL);
+    pthread_cond_init(&threads->work, NULL);
+    threads->last = &threads->first;
+    threads->done = done;
+    threads->context = context;
+    for (; threads->count < count; threads->count++) {
+        int why = pthread_create(&threads->thread[threads->count], NULL, request_thread, threads);
+        if (why != 0) {
+            request_threads_stop(&threads);
+            return sso_fail_errno(err, SSO_NO_MEMORY, why, "a request thread does not start");
+        }
+    }
+    *out = threads;
+    return SSO_OK;
+}
+
+void request_threads_submit(struct request_threads *threads, struct exchange *exchange)
+{
+    pthread_mutex_lock(&threads->lock);
+    *threads->last = exchange;
+    threads->last = &exchange->next;
+    pthread_cond_signal(&threads->work);
+    pthread_mutex_unlock(&threads->lock);
+}
+
+void request_threads_stop(struct request_threads **threads)
+{
+    struct request_threads *self = *threads;
+    if (self == NULL)
+        return;
+    pthread_mutex_lock(&self->lock);
+    self->stopping = true;
+    pthread_cond_broadcast(&self->work);
+    pthread_mutex_unlock(&self->lock);
+    for (unsigned i = 0; i < self->count; i++)
+        pthread_join(self->thread[i], NULL);
+    pthread_mutex_destroy(&self->lock);
+    pthread_cond_destroy(&self->work);
+    free(self);
+    *threads = NULL;
+}

@@ -1,0 +1,237 @@
+#include "custodian/operations.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/encode.h"
+#include "common/log.h"
+#include "custodian/custodian.h"
+#include "custodian/metrics.h"
+
+#define ADMINS (ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN)
+#define APP_ADMINS (ADMINS | ROLE_APP_ADMIN)
+#define APP_SELF (APP_ADMINS | ROLE_APP_USER_OWN)
+#define APP_PEOPLE (APP_SELF | ROLE_READER)
+#define WATCHERS (ROLE_SSO_ADMIN | ROLE_AUDITOR)
+
+#define OPENS (OP_READY | OP_DATABASE)
+#define WRITES (OP_AUDIT | OP_DATABASE)
+
+#define APP "/v1/apps/{app}"
+#define CREDENTIAL APP "/credentials/{principal}"
+#define MAPPING APP "/mappings/{principal}"
+
+const struct operation operations[] = {
+    {"GET", "/v1/health", "health", ROLE_ANY, 0, op_health},
+    {"GET", "/v1/status", "status", WATCHERS | ROLE_NODE, 0, op_status},
+    {"GET", "/metrics", "metrics", WATCHERS, 0, op_metrics},
+
+    {"GET", "/v1/generations", "generation.list", ROLE_SSO_ADMIN, OP_DATABASE, op_generation_list},
+
+    {"GET", "/v1/apps", "app.list", APP_PEOPLE, OP_DATABASE, op_app_list},
+    {"POST", "/v1/apps", "app.create", ADMINS, WRITES, op_app_create},
+    {"GET", APP, "app.show", APP_PEOPLE, OP_DATABASE, op_app_show},
+    {"PATCH", APP, "app.update", APP_ADMINS, WRITES, op_app_update},
+    {"DELETE", APP, "app.delete", ADMINS, WRITES, op_app_delete},
+    {"POST", APP "/purge", "app.purge", APP_ADMINS, WRITES, op_app_purge},
+
+    {"GET", APP "/credentials", "credential.list", APP_ADMINS | ROLE_READER, OP_DATABASE,
+     op_credential_list},
+    {"POST", APP "/credentials:batch", "credential.import", APP_ADMINS, WRITES | OP_READY,
+     op_credential_batch},
+    {"GET", CREDENTIAL, "credential.show", APP_PEOPLE, OP_DATABASE, op_credential_show},
+    {"PUT", CREDENTIAL, "credential.set", APP_SELF, WRITES | OP_READY, op_credential_set},
+    {"DELETE", CREDENTIAL, "credential.delete", APP_ADMINS, WRITES, op_credential_delete},
+
+    {"POST", "/v1/lookup", "credential.lookup", ROLE_READER | ROLE_OWN,
+     OPENS | OP_AUDIT | OP_RELAXED, op_lookup},
+
+    {"GET", MAPPING, "mapping.show", APP_SELF, OP_DATABASE, op_mapping_show},
+    {"PUT", MAPPING, "mapping.set", APP_SELF, WRITES, op_mapping_set},
+    {"DELETE", MAPPING, "mapping.delete", APP_ADMINS, WRITES, op_mapping_delete},
+
+    {"GET", "/v1/rotation", "rotation.show", ROLE_SSO_ADMIN, OP_DATABASE, op_rotation_show},
+    {"POST", "/v1/rotation", "rotation.start", ROLE_SSO_ADMIN, WRITES | OP_READY,
+     op_rotation_start},
+    {"PATCH", "/v1/rotation", "rotation.change", ROLE_SSO_ADMIN, WRITES, op_rotation_change},
+    {"GET", "/v1/rotation/quarantine", "quarantine.list", ROLE_SSO_ADMIN, OP_DATABASE,
+     op_quarantine_list},
+
+    {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, op_audit_list},
+    {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, op_pin_reset},
+};
+const size_t operation_count = sizeof operations / sizeof *operations;
+
+/* Roles that depend on the application or the principal in question: only the operation knows
+ * which. */
+#define RELATIVE_ROLES (ROLE_APP_ADMIN | ROLE_APP_USER | ROLE_APP_USER_OWN | ROLE_READER | ROLE_OWN)
+
+/* One text for all refusals: it must not tell what exists. */
+#define FORBIDDEN_TEXT "the caller has no role that allows this"
+
+static bool path_fits(const char *path, const struct request *request)
+{
+    for (size_t i = 0; i < request->segment_count; i++) {
+        if (*path++ != '/')
+            return false;
+        size_t count = strcspn(path, "/");
+        const char *segment = request->segment[i];
+        if (path[0] != '{' && (strlen(segment) != count || memcmp(path, segment, count) != 0))
+            return false;
+        path += count;
+    }
+    return *path == '\0' && request->segment_count > 0;
+}
+
+const struct operation *operation_find(const struct request *request)
+{
+    for (size_t i = 0; i < operation_count; i++) {
+        if (strcmp(operations[i].method, request->method) == 0 &&
+            path_fits(operations[i].path, request))
+            return &operations[i];
+    }
+    return NULL;
+}
+
+static void prepare_record(struct request *request)
+{
+    struct audit_record *record = &request->audit;
+    snprintf(record->node, sizeof record->node, "%s", request->custodian->node);
+    snprintf(record->actor, sizeof record->actor, "%s", request->peer.name);
+    snprintf(record->how, sizeof record->how, "%s", request->peer.how);
+    snprintf(record->operation, sizeof record->operation, "%s", request->operation->name);
+    memcpy(record->request_id, request->request_id, sizeof record->request_id);
+}
+
+static enum sso_code check_readiness(struct request *request, struct sso_error *err)
+{
+    unsigned flags = request->operation->flags;
+    enum sso_code rc = SSO_OK;
+    if (flags & OP_READY)
+        rc = custodian_ready(request->custodian, err);
+    if (rc == SSO_OK && (flags & OP_DATABASE))
+        rc = custodian_database(request->custodian, err);
+    return rc;
+}
+
+/* Codes that say nothing about what exists: the caller's own mistake in form, or the state of the
+ * service. */
+static bool tells_nothing(enum sso_code code)
+{
+    int status = sso_code_facts(code)->http_status;
+    return code == SSO_FORBIDDEN || code == SSO_BAD_REQUEST || code == SSO_TOO_LARGE ||
+           code == SSO_TOO_MANY_REQUESTS || status == 0 || status >= 500;
+}
+
+static enum sso_code run_operation(struct request *request, struct sso_error *err)
+{
+    const struct operation *operation = request->operation;
+    enum sso_code rc;
+    if (!(operation->roles & RELATIVE_ROLES) &&
+        (rc = request_authorise(request, NULL, false, err)) != SSO_OK)
+        return rc;
+    if ((rc = check_readiness(request, err)) != SSO_OK)
+        return rc;
+    if (request->malformed.code != SSO_OK)
+        return sso_fail(err, request->malformed.code, "%s", request->malformed.detail);
+    rc = operation->run(request, err);
+    if (rc == SSO_OK && !request->authorised) {
+        log_line(LOG_LEVEL_ERROR, "an operation answered without having authorised the caller",
+                 "operation", operation->name, NULL);
+        return sso_fail(err, SSO_INTERNAL, "the operation did not ask for the caller's role");
+    }
+    if (rc != SSO_OK && !request->authorised && !tells_nothing(rc) &&
+        !(request->peer.roles & ADMINS))
+        return sso_fail(err, SSO_FORBIDDEN, FORBIDDEN_TEXT);
+    return rc;
+}
+
+static void log_record(const struct request *request)
+{
+    char id[2 * REQUEST_ID_BYTES + 1];
+    hex_encode(request->request_id, sizeof request->request_id, id);
+    log_line(LOG_LEVEL_WARNING, "audited here, since no database is known", "operation",
+             request->audit.operation, "actor", request->audit.actor, "target",
+             request->audit.target, "outcome", request->audit.outcome, "request", id, NULL);
+}
+
+/* `rc` is how the operation ended; SSO_AUDIT_UNAVAILABLE where its record cannot be written. */
+static enum sso_code write_record(struct request *request, enum sso_code rc, struct sso_error *err)
+{
+    struct custodian *custodian = request->custodian;
+    unsigned flags = request->operation->flags;
+    struct audit_record *record = &request->audit;
+    if (!(flags & OP_AUDIT) || request->audited)
+        return SSO_OK;
+    snprintf(record->outcome, sizeof record->outcome, "%s",
+             rc == SSO_OK ? "ok" : sso_code_facts(rc)->name);
+    struct committer *committer = custodian_committer(custodian);
+    if (committer == NULL && (flags & OP_LOGGED)) {
+        log_record(request);
+        return SSO_OK;
+    }
+    if (committer == NULL)
+        return sso_fail(err, SSO_AUDIT_UNAVAILABLE,
+                        "there is no database to write the audit record to");
+    if ((flags & OP_RELAXED) && !atomic_load(&custodian->lookups_required)) {
+        committer_post(committer, record);
+        return SSO_OK;
+    }
+    return committer_run(committer, NULL, NULL, record, 1, err);
+}
+
+/* Why the service cannot do something names files, tokens and hosts: that is for those who run it.
+ * What is wrong with a row is for whoever may read it. */
+static bool detail_is_for_operators(enum sso_code code)
+{
+    int status = sso_code_facts(code)->http_status;
+    return (status == 0 || status >= 500) && code != SSO_ROW_CORRUPT &&
+           code != SSO_ROW_KILLS_WORKER && code != SSO_POLICY_TAMPERED;
+}
+
+static void answer_problem(struct request *request, const struct sso_error *problem)
+{
+    enum sso_code code = problem->code;
+    const char *name = request->operation != NULL ? request->operation->name : "";
+    const char *detail = problem->detail[0] != '\0' ? problem->detail : sso_code_facts(code)->title;
+    char id[2 * REQUEST_ID_BYTES + 1];
+    hex_encode(request->request_id, sizeof request->request_id, id);
+    if (detail_is_for_operators(code)) {
+        log_line(LOG_LEVEL_ERROR, "a request failed", "operation", name, "code",
+                 sso_code_facts(code)->name, "detail", detail, "request", id, NULL);
+        if (!(request->peer.roles & (ROLE_SSO_ADMIN | ROLE_AUDITOR)))
+            detail = "the service cannot do this now; its log tells why, under this request id";
+    }
+    request_problem(request, code, code == SSO_FORBIDDEN ? FORBIDDEN_TEXT : detail);
+}
+
+void operations_run(struct request *request)
+{
+    int64_t begun_us = metrics_now_microseconds();
+    struct sso_error problem = {0};
+    request->operation = operation_find(request);
+    if (request->operation == NULL) {
+        if (request->malformed.code == SSO_OK)
+            sso_fail(&problem, SSO_NOT_FOUND, "there is no such operation");
+        answer_problem(request, problem.code != SSO_OK ? &problem : &request->malformed);
+        metrics_observe(request->custodian->metrics, NULL, SSO_NOT_FOUND, 0);
+        return;
+    }
+    prepare_record(request);
+    enum sso_code rc = run_operation(request, &problem);
+    if (rc != SSO_OK && problem.code != rc)
+        sso_fail(&problem, rc, "%s", sso_code_facts(rc)->title);
+
+    struct sso_error audit = {0};
+    enum sso_code written = write_record(request, rc, &audit);
+    /* A refusal that names the same trouble, or another of the service's, stands as it is. */
+    if (written != SSO_OK && (rc == SSO_OK || sso_code_facts(rc)->http_status < 500)) {
+        rc = written;
+        problem = audit;
+    }
+    if (rc != SSO_OK)
+        answer_problem(request, &problem);
+    metrics_observe(request->custodian->metrics, request->operation, rc,
+                    metrics_now_microseconds() - begun_us);
+}

@@ -1,0 +1,323 @@
+#include "custodian/rotation_manager.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "custodian/custodian.h"
+#include "custodian/live_latency.h"
+#include "custodian/rotation_events.h"
+#include "custodian/rotation_generation.h"
+#include "custodian/rotation_job.h"
+#include "custodian/rotation_status.h"
+#include "rewrap/rewrap.h"
+
+/* How long before a request's deadline its answer is due, whatever the engine is doing. */
+#define ANSWER_MARGIN_MS 500
+
+struct rotation_manager {
+    struct custodian *custodian;
+    struct live_latency latency;
+    struct rotation_job *job;
+    pthread_mutex_t change; /* one start, change or take-up at a time */
+    atomic_bool closing;
+};
+
+/* --- making and freeing --- */
+
+enum sso_code rotation_manager_new(struct custodian *custodian, struct rotation_manager **out,
+                                   struct sso_error *err)
+{
+    struct rotation_manager *manager = calloc(1, sizeof *manager);
+    if (manager == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory for the rotation manager");
+    enum sso_code rc = rotation_job_new(custodian, &manager->latency, &manager->job, err);
+    if (rc != SSO_OK) {
+        free(manager);
+        return rc;
+    }
+    pthread_mutex_init(&manager->change, NULL);
+    manager->custodian = custodian;
+    *out = manager;
+    return SSO_OK;
+}
+
+void rotation_manager_free(struct rotation_manager **manager)
+{
+    struct rotation_manager *gone = *manager;
+    if (gone == NULL)
+        return;
+    *manager = NULL;
+    atomic_store(&gone->closing, true);
+    /* Whoever starts or changes it finishes first. */
+    pthread_mutex_lock(&gone->change);
+    rotation_job_free(&gone->job);
+    pthread_mutex_unlock(&gone->change);
+    pthread_mutex_destroy(&gone->change);
+    free(gone);
+}
+
+/* --- starting --- */
+
+void rotation_manager_take_up(struct rotation_manager *manager)
+{
+    static const struct audit_record itself = {.actor = "sso-custodian", .how = "self"};
+    struct rotation rotation;
+    struct sso_error problem = {0};
+    /* Somebody is starting or changing it: there is a next time. */
+    if (pthread_mutex_trylock(&manager->change) != 0)
+        return;
+    if (!rotation_job_running(manager->job) && !atomic_load(&manager->closing) &&
+        rotation_latest(manager->custodian, &rotation, &problem) == SSO_OK) {
+        bool unfinished =
+            rotation.state == ROTATION_PREPARING || rotation.state == ROTATION_RUNNING;
+        if (unfinished && rotation_job_begin(manager->job, &rotation, &itself, &problem) != SSO_OK)
+            log_line(LOG_LEVEL_ERROR, "rotation not taken up", "reason", problem.detail, NULL);
+        rotation_events_refresh(manager->custodian);
+    }
+    pthread_mutex_unlock(&manager->change);
+}
+
+struct plan_write {
+    const struct policy *policy;
+    const struct rotation *wanted;
+    struct rotation *planned;
+};
+
+static enum sso_code write_plan(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    struct plan_write *plan = context;
+    *plan->planned = *plan->wanted;
+    return rewrap_plan(tx, plan->policy, plan->planned, err);
+}
+
+/* `rotation->to` 0: a generation is made first. */
+static enum sso_code start_locked(struct rotation_manager *manager, struct request *request,
+                                  struct rotation *rotation, struct sso_error *err)
+{
+    enum sso_code rc = SSO_OK;
+    bool made = rotation->to == 0;
+    if (rotation_job_running(manager->job))
+        return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
+                        "a rotation is running: see sso-hsm rotate status");
+    if (made)
+        rc = rotation_generation_make(request, &rotation->to, err);
+    if (rc != SSO_OK)
+        return rc;
+    snprintf(request->audit.target, sizeof request->audit.target, "generation %u", rotation->to);
+    struct rotation wanted = *rotation;
+    struct plan_write plan = {
+        .policy = &manager->custodian->policy, .wanted = &wanted, .planned = rotation};
+    request->audited = true;
+    rc = committer_run(manager->custodian->committer, write_plan, &plan, &request->audit, 1, err);
+    if (rc != SSO_OK && made)
+        return sso_error_context(err,
+                                 "generation %u was made and stays pending, but no rotation to it "
+                                 "started",
+                                 rotation->to);
+    return rc == SSO_OK ? rotation_job_begin(manager->job, rotation, &request->audit, err) : rc;
+}
+
+enum sso_code rotation_manager_start(struct rotation_manager *manager, struct request *request,
+                                     struct rotation *rotation, struct sso_error *err)
+{
+    pthread_mutex_lock(&manager->change);
+    enum sso_code rc = start_locked(manager, request, rotation, err);
+    pthread_mutex_unlock(&manager->change);
+    if (rc == SSO_OK)
+        rotation_events_refresh(manager->custodian);
+    return rc;
+}
+
+/* --- changing --- */
+
+/* The changes of INTERFACE §5. `asked`: what a running engine is told; `write`: what is done to the
+ * row while no engine runs. */
+typedef enum sso_code (*rotation_write)(struct store_tx *tx, const struct policy *policy,
+                                        struct rotation *rotation, struct sso_error *err);
+
+static enum sso_code write_pause(struct store_tx *tx, const struct policy *policy,
+                                 struct rotation *rotation, struct sso_error *err)
+{
+    (void)policy;
+    return rewrap_pause(tx, rotation, err);
+}
+
+static enum sso_code write_cancel(struct store_tx *tx, const struct policy *policy,
+                                  struct rotation *rotation, struct sso_error *err)
+{
+    (void)policy;
+    return rewrap_cancel(tx, rotation, err);
+}
+
+static const struct rotation_action {
+    const char *name;      /* in the API */
+    const char *operation; /* in the audit */
+    enum rewrap_request asked;
+    rotation_write write;
+} actions[] = {
+    {"pause", "rotation.pause", REWRAP_PAUSE, write_pause},
+    {"cancel", "rotation.cancel", REWRAP_CANCEL, write_cancel},
+    {"resume", "rotation.resume", REWRAP_GO, rewrap_reopen},
+    {"retry-quarantined", "rotation.retry", REWRAP_GO, rewrap_retry_quarantined},
+};
+
+struct change_write {
+    const struct policy *policy;
+    rotation_write write;
+    struct rotation rotation;
+};
+
+static enum sso_code write_change(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    struct change_write *change = context;
+    return change->write(tx, change->policy, &change->rotation, err);
+}
+
+static enum sso_code record_only(struct rotation_manager *manager, struct request *request,
+                                 struct sso_error *err)
+{
+    request->audited = true;
+    return committer_run(manager->custodian->committer, NULL, NULL, &request->audit, 1, err);
+}
+
+/* The engine is told, and ends soon; an engine that is told already only needs waiting for. */
+static enum sso_code change_running(struct rotation_manager *manager, struct request *request,
+                                    const struct rotation_action *action, struct sso_error *err)
+{
+    enum sso_code rc = record_only(manager, request, err);
+    if (rc != SSO_OK)
+        return rc;
+    rotation_job_tell(manager->job, action->asked);
+    rotation_job_wait(manager->job, request->deadline_ms - ANSWER_MARGIN_MS);
+    return SSO_OK;
+}
+
+static enum sso_code change_stored(struct rotation_manager *manager, struct request *request,
+                                   const struct rotation_action *action, struct sso_error *err)
+{
+    struct change_write change = {.policy = &manager->custodian->policy, .write = action->write};
+    request->audited = true;
+    enum sso_code rc = committer_run(manager->custodian->committer, write_change, &change,
+                                     &request->audit, 1, err);
+    if (rc != SSO_OK)
+        return rc;
+    enum rotation_state state = change.rotation.state;
+    if (state == ROTATION_PREPARING || state == ROTATION_RUNNING)
+        return rotation_job_begin(manager->job, &change.rotation, &request->audit, err);
+    return SSO_OK;
+}
+
+static enum sso_code change_locked(struct rotation_manager *manager, struct request *request,
+                                   const struct rotation_action *action, struct sso_error *err)
+{
+    snprintf(request->audit.operation, sizeof request->audit.operation, "%s", action->operation);
+    bool running = rotation_job_running(manager->job);
+    enum rewrap_request told = rotation_job_told(manager->job);
+    if (running && action->asked != REWRAP_GO)
+        return change_running(manager, request, action, err);
+    if (running && told == REWRAP_GO && action->write == rewrap_reopen)
+        return record_only(manager, request, err);
+    if (running && told == REWRAP_GO)
+        return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
+                        "the rotation is running: rows in quarantine are tried again after it has "
+                        "ended, or after a pause");
+    if (running && !rotation_job_wait(manager->job, request->deadline_ms - ANSWER_MARGIN_MS))
+        return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
+                        "the rotation has not stopped yet after a pause or cancel: try again");
+    return change_stored(manager, request, action, err);
+}
+
+enum sso_code rotation_manager_change(struct rotation_manager *manager, struct request *request,
+                                      const char *action, struct sso_error *err)
+{
+    const struct rotation_action *found = NULL;
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        if (strcmp(actions[i].name, action) == 0)
+            found = &actions[i];
+    }
+    if (found == NULL)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "action must be pause, resume, cancel or retry-quarantined");
+    pthread_mutex_lock(&manager->change);
+    enum sso_code rc = change_locked(manager, request, found, err);
+    pthread_mutex_unlock(&manager->change);
+    if (rc == SSO_OK)
+        rotation_events_refresh(manager->custodian);
+    return rc;
+}
+
+struct rate_write {
+    uint64_t rows_per_second;
+};
+
+static enum sso_code write_rate(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    const struct rate_write *rate = context;
+    struct rotation rotation;
+    enum sso_code rc = store_rotation_latest(tx, &rotation, err);
+    if (rc != SSO_OK)
+        return rc;
+    rotation.rate = rate->rows_per_second;
+    return store_rotation_update(tx, &rotation, err);
+}
+
+enum sso_code rotation_manager_rate(struct rotation_manager *manager, struct request *request,
+                                    uint64_t rows_per_second, struct sso_error *err)
+{
+    struct rate_write rate = {.rows_per_second = rows_per_second};
+    enum sso_code rc;
+    snprintf(request->audit.operation, sizeof request->audit.operation, "rotation.rate");
+    request->audited = true;
+    pthread_mutex_lock(&manager->change);
+    /* While an engine runs only it writes the row; it takes the rate into its next commit. */
+    bool running = rotation_job_running(manager->job);
+    rc = committer_run(manager->custodian->committer, running ? NULL : write_rate, &rate,
+                       &request->audit, 1, err);
+    if (rc == SSO_OK && running)
+        rotation_job_rate(manager->job, rows_per_second);
+    pthread_mutex_unlock(&manager->change);
+    return rc;
+}
+
+/* --- telling --- */
+
+enum sso_code rotation_manager_status(struct rotation_manager *manager, json_t **out,
+                                      struct sso_error *err)
+{
+    struct rotation rotation = {0};
+    uint64_t rows_per_second = 0;
+    enum sso_code rc = SSO_OK;
+    if (!rotation_job_progress(manager->job, &rotation, &rows_per_second))
+        rc = rotation_latest(manager->custodian, &rotation, err);
+    if (rc != SSO_OK && rc != SSO_NOT_FOUND)
+        return rc;
+    *out = rotation_json(rc == SSO_OK ? &rotation : NULL, rows_per_second);
+    return *out != NULL ? SSO_OK : sso_fail(err, SSO_NO_MEMORY, "no memory for the reply");
+}
+
+bool rotation_manager_running(struct rotation_manager *manager)
+{
+    return rotation_job_running(manager->job);
+}
+
+/* --- what the engine yields to --- */
+
+#define COMPARABLE_BATCH_MAX 8
+
+int64_t rotation_manager_live_begin(void)
+{
+    return live_latency_clock();
+}
+
+void rotation_manager_live_end(struct rotation_manager *manager, int64_t begun_microseconds,
+                               size_t batch)
+{
+    if (manager == NULL || batch > COMPARABLE_BATCH_MAX)
+        return;
+    int64_t took = live_latency_clock() - begun_microseconds;
+    unsigned microseconds = took < 0 ? 0 : took > 1000000000 ? 1000000000 : (unsigned)took;
+    live_latency_add(&manager->latency, microseconds, !rotation_job_running(manager->job));
+}

@@ -1,0 +1,21 @@
+/* The thread that keeps a custodian able to serve: opens the token pools, retries what is down with
+ * back-off, polls the database, tests the abilities, and keeps the board of events true. */
+#ifndef SSO_CUSTODIAN_SUPERVISION_H
+#define SSO_CUSTODIAN_SUPERVISION_H
+
+#include "common/error.h"
+
+struct custodian;
+struct supervision;
+
+enum sso_code supervision_start(struct custodian *custodian, struct supervision **out,
+                                struct sso_error *err) __attribute__((warn_unused_result));
+/* Waits until the first round is over, so that whoever comes first is not told of a start that
+ * takes a moment; at most `ms`, since a token may hang. */
+void supervision_await(struct supervision *supervision, unsigned ms);
+/* Ends the current round and waits for it. */
+void supervision_stop(struct supervision **supervision);
+/* Something may have changed (a PIN was reset): look now. */
+void supervision_wake(struct supervision *supervision);
+
+#endif

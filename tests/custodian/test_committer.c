@@ -1,0 +1,303 @@
+/* The committer over a real database: group commit, one bad write among good ones, the chain, the
+ * head in the state directory, and a database that cannot be written. */
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "common/encode.h"
+#include "common/secret.h"
+#include "custodian/committer.h"
+
+#define WRITERS 16
+#define WRITES_EACH 25
+
+struct fixture {
+    char folder[64];
+    char url[128];
+    struct store *store;
+    struct committer *committer;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    struct sso_error err = {0};
+    strcpy(fixture->folder, "/tmp/sso-committer-XXXXXX");
+    assert_non_null(mkdtemp(fixture->folder));
+    snprintf(fixture->url, sizeof fixture->url, "sqlite:%s/credentials.db", fixture->folder);
+    if (store_create(fixture->url, &fixture->store, &err) != SSO_OK ||
+        committer_new(fixture->store, "node1", fixture->folder, &fixture->committer, &err) !=
+            SSO_OK)
+        fail_msg("%s", err.detail);
+    *state = fixture;
+    return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)
+{
+    (void)status;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    committer_free(&fixture->committer);
+    store_close(&fixture->store);
+    nftw(fixture->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    free(fixture);
+    return 0;
+}
+
+static struct audit_record record_of(const char *operation, const char *target)
+{
+    struct audit_record record = {.actor = "alice", .how = "unix"};
+    snprintf(record.operation, sizeof record.operation, "%s", operation);
+    snprintf(record.target, sizeof record.target, "%s", target);
+    return record;
+}
+
+/* Any row will do: a setting is the smallest. */
+static enum sso_code put_setting(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    return store_setting_put(tx, context, err);
+}
+
+static struct setting setting_of(const char *name)
+{
+    struct setting setting = {.value = "yes", .version = 1};
+    snprintf(setting.name, sizeof setting.name, "%s", name);
+    return setting;
+}
+
+static size_t count_settings(struct store *store)
+{
+    struct setting *settings = NULL;
+    size_t count = 0;
+    STORE_TX_AUTO tx = NULL;
+    assert_int_equal(store_begin(store, STORE_READ, &tx, NULL), SSO_OK);
+    assert_int_equal(store_setting_list(tx, &settings, &count, NULL), SSO_OK);
+    free(settings);
+    return count;
+}
+
+static struct audit_record *read_audit(struct store *store, size_t *count)
+{
+    struct audit_record *records = NULL;
+    STORE_TX_AUTO tx = NULL;
+    assert_int_equal(store_begin(store, STORE_READ, &tx, NULL), SSO_OK);
+    assert_int_equal(store_audit_list(tx, "node1", 0, 10000, &records, count, NULL), SSO_OK);
+    return records;
+}
+
+static void write_and_record_are_durable_together(void **state)
+{
+    struct fixture *fixture = *state;
+    struct setting setting = setting_of("a");
+    struct audit_record record = record_of("test.write", "a");
+    struct sso_error err = {0};
+    assert_int_equal(committer_run(fixture->committer, put_setting, &setting, &record, 1, &err),
+                     SSO_OK);
+    assert_string_equal(record.node, "node1");
+    assert_string_equal(record.outcome, "ok");
+    assert_int_equal(record.number, 1);
+    assert_true(record.time_ms > 0);
+    assert_int_equal(count_settings(fixture->store), 1);
+    size_t count = 0;
+    struct audit_record *records = read_audit(fixture->store, &count);
+    assert_int_equal(count, 1);
+    assert_memory_equal(records[0].hash, record.hash, sizeof record.hash);
+    free(records);
+}
+
+static void refused_write_is_undone_and_recorded(void **state)
+{
+    struct fixture *fixture = *state;
+    struct setting setting = setting_of("a");
+    struct audit_record record = record_of("test.write", "a");
+    setting.version = 7; /* replaces version 6, which does not exist */
+    assert_int_equal(committer_run(fixture->committer, put_setting, &setting, &record, 1, NULL),
+                     SSO_VERSION_CONFLICT);
+    assert_string_equal(record.outcome, "version_conflict");
+    assert_int_equal(count_settings(fixture->store), 0);
+    size_t count = 0;
+    struct audit_record *records = read_audit(fixture->store, &count);
+    assert_int_equal(count, 1);
+    assert_string_equal(records[0].outcome, "version_conflict");
+    free(records);
+}
+
+struct quiet {
+    struct audit_record *record;
+};
+
+static enum sso_code again_without_record(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    struct quiet *quiet = context;
+    (void)tx;
+    quiet->record->operation[0] = '\0';
+    return sso_fail(err, SSO_VERSION_CONFLICT, "to be tried again");
+}
+
+static void write_may_leave_its_record_out(void **state)
+{
+    struct fixture *fixture = *state;
+    struct audit_record record = record_of("test.write", "a");
+    struct quiet quiet = {&record};
+    assert_int_equal(
+        committer_run(fixture->committer, again_without_record, &quiet, &record, 1, NULL),
+        SSO_VERSION_CONFLICT);
+    size_t count = 1;
+    free(read_audit(fixture->store, &count));
+    assert_int_equal(count, 0);
+}
+
+struct writer {
+    struct fixture *fixture;
+    unsigned number;
+    unsigned refused;
+    pthread_t thread;
+};
+
+/* Each fifth write is refused: that must not touch those that share its transaction. */
+static void *write_many(void *context)
+{
+    struct writer *writer = context;
+    for (unsigned i = 0; i < WRITES_EACH; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "writer%u.%u", writer->number, i);
+        struct setting setting = setting_of(name);
+        struct audit_record record = record_of("test.write", name);
+        if (i % 5 == 0)
+            setting.version = 9;
+        enum sso_code rc =
+            committer_run(writer->fixture->committer, put_setting, &setting, &record, 1, NULL);
+        writer->refused += rc == SSO_VERSION_CONFLICT;
+        if (rc != SSO_OK && rc != SSO_VERSION_CONFLICT)
+            writer->refused += 1000;
+    }
+    return NULL;
+}
+
+static void check_head(const struct fixture *fixture, const struct audit_record *last)
+{
+    char path[128], hash[2 * AUDIT_HASH_BYTES + 1], found[2 * AUDIT_HASH_BYTES + 1];
+    unsigned long long number = 0;
+    snprintf(path, sizeof path, "%s/audit-head", fixture->folder);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%llu %64s", &number, found), 2);
+    fclose(file);
+    hex_encode(last->hash, sizeof last->hash, hash);
+    assert_int_equal(number, last->number);
+    assert_string_equal(found, hash);
+}
+
+static void many_writers_make_one_chain(void **state)
+{
+    struct fixture *fixture = *state;
+    struct writer writer[WRITERS];
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writer[i] = (struct writer){.fixture = fixture, .number = i};
+        assert_int_equal(pthread_create(&writer[i].thread, NULL, write_many, &writer[i]), 0);
+    }
+    unsigned refused = 0;
+    for (unsigned i = 0; i < WRITERS; i++) {
+        pthread_join(writer[i].thread, NULL);
+        refused += writer[i].refused;
+    }
+    assert_int_equal(refused, WRITERS * WRITES_EACH / 5);
+    assert_int_equal(count_settings(fixture->store), WRITERS * WRITES_EACH * 4 / 5);
+    size_t count = 0;
+    struct audit_record *records = read_audit(fixture->store, &count);
+    assert_int_equal(count, WRITERS * WRITES_EACH);
+    uint8_t previous[AUDIT_HASH_BYTES] = {0}, hash[AUDIT_HASH_BYTES];
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(records[i].number, i + 1);
+        audit_record_hash(previous, &records[i], hash);
+        assert_memory_equal(hash, records[i].hash, sizeof hash);
+        memcpy(previous, hash, sizeof previous);
+    }
+    check_head(fixture, &records[count - 1]);
+    free(records);
+}
+
+static void posted_records_are_written_before_the_end(void **state)
+{
+    struct fixture *fixture = *state;
+    for (unsigned i = 0; i < 500; i++) {
+        struct audit_record record = record_of("credential.lookup", "billing/alice");
+        committer_post(fixture->committer, &record);
+    }
+    committer_free(&fixture->committer);
+    size_t count = 0;
+    free(read_audit(fixture->store, &count));
+    assert_int_equal(count, 500);
+}
+
+static enum sso_code lose_the_database(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    (void)tx;
+    (void)context;
+    return sso_fail(err, SSO_DATABASE_UNAVAILABLE, "the disk is full");
+}
+
+static void database_that_fails_is_told_apart(void **state)
+{
+    struct fixture *fixture = *state;
+    struct audit_record record = record_of("test.write", "a");
+    struct sso_error err = {0};
+    assert_int_equal(committer_run(fixture->committer, lose_the_database, NULL, &record, 1, &err),
+                     SSO_DATABASE_UNAVAILABLE);
+    assert_string_equal(err.detail, "the disk is full");
+    assert_int_equal(record.number, 0);
+    assert_int_equal(committer_health(fixture->committer, NULL), SSO_DATABASE_UNAVAILABLE);
+    assert_int_equal(committer_run(fixture->committer, NULL, NULL, &record, 1, &err), SSO_OK);
+    assert_int_equal(record.number, 1);
+    assert_int_equal(committer_health(fixture->committer, NULL), SSO_OK);
+}
+
+static void full_database_refuses_records(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    char url[160];
+    committer_free(&fixture->committer);
+    store_close(&fixture->store);
+    snprintf(url, sizeof url, "%s?max_pages=1", fixture->url);
+    assert_int_equal(store_open(url, &fixture->store, &err), SSO_OK);
+    assert_int_equal(
+        committer_new(fixture->store, "node1", fixture->folder, &fixture->committer, &err), SSO_OK);
+    enum sso_code rc = SSO_OK;
+    for (unsigned i = 0; i < 1000 && rc == SSO_OK; i++) {
+        struct audit_record record = record_of("test.write", "a");
+        rc = committer_run(fixture->committer, NULL, NULL, &record, 1, &err);
+    }
+    assert_int_equal(rc, SSO_AUDIT_UNAVAILABLE);
+}
+
+int main(void)
+{
+    wiping_allocator_install();
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        TEST(write_and_record_are_durable_together),
+        TEST(refused_write_is_undone_and_recorded),
+        TEST(write_may_leave_its_record_out),
+        TEST(many_writers_make_one_chain),
+        TEST(posted_records_are_written_before_the_end),
+        TEST(database_that_fails_is_told_apart),
+        TEST(full_database_refuses_records),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
