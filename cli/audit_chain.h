@@ -1,0 +1,24 @@
+/* Recomputes a node's audit chain from its records and names what does not fit. */
+#ifndef SSO_CLI_AUDIT_CHAIN_H
+#define SSO_CLI_AUDIT_CHAIN_H
+
+#include <jansson.h>
+
+#include "common/audit_record.h"
+#include "common/error.h"
+#include "store/store.h"
+
+/* The last number and hash of a chain, as it is known from elsewhere. */
+struct chain_anchor {
+    uint64_t number; /* 0: none */
+    uint8_t hash[AUDIT_HASH_BYTES];
+    const char *where; /* for the text of a finding */
+};
+
+/* Adds the findings of one chain to the array `findings`, and its records to *records. */
+enum sso_code chain_verify(struct store_tx *tx, const char *node,
+                           const struct chain_anchor *anchors, size_t anchor_count,
+                           json_t *findings, uint64_t *records, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+#endif

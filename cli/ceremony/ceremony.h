@@ -1,0 +1,65 @@
+/* What needs the HSM or the database at hand, with or without a custodian running: init, key
+ * generate, key show, doctor, db check, pin reset. Results come as the JSON objects of INTERFACE
+ * §3; the commands print them. */
+#ifndef SSO_CLI_CEREMONY_CEREMONY_H
+#define SSO_CLI_CEREMONY_CEREMONY_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "common/error.h"
+#include "store/store.h"
+
+struct ceremony;
+
+enum ceremony_needs {
+    CEREMONY_TOKEN = 1 << 0, /* workers will be started */
+    CEREMONY_ADMIN = 1 << 1, /* the person at the console must be an SSO admin */
+};
+
+/* The first thing a direct command does, before any thread: starts the spawner, notes the person at
+ * the console, becomes the system's user, sets the memory for secrets up. SSO_FORBIDDEN: started as
+ * a user who may not do this. `config` must outlive the ceremony. */
+enum sso_code ceremony_begin(const struct config *config, unsigned needs, struct ceremony **out,
+                             struct sso_error *err) __attribute__((warn_unused_result));
+void ceremony_end(struct ceremony **ceremony);
+
+/* Opens the database of an installed system. SSO_NO_MASTER_SECRET before init;
+ * SSO_DATABASE_OF_OTHER_SYSTEM where its name is not the configuration's. */
+enum sso_code ceremony_open_database(struct ceremony *ceremony, struct sso_error *err)
+    __attribute__((warn_unused_result));
+struct store *ceremony_store(struct ceremony *ceremony); /* NULL before it is open */
+
+/* Makes the system (DESIGN §8 without shares): master secret, policy key, settings, one record.
+ * *result: the object of `key show`, with "system":{"id","name"}. */
+enum sso_code ceremony_init(struct ceremony *ceremony, const char *suite, json_t **result,
+                            struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Makes the next generation, pending. `token` (a section's name) and `suite` may be NULL: as the
+ * active generation has them. *result: the object of `key show`. */
+enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, const char *suite,
+                                json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* Evidence, taken anew. number 0: the active generation. *result: the object of `key show`. */
+enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t **result,
+                            struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Forgets a refused PIN and tries once. SSO_PIN_REFUSED: the token refused it again. */
+enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,
+                                 struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Adds doctor's checks of this kind to the array `checks`. `token` (a section's name) may be NULL:
+ * all. */
+void doctor_check_host(const struct config *config, json_t *checks);
+void doctor_check_database(struct ceremony *ceremony, json_t *checks);
+void doctor_check_tokens(struct ceremony *ceremony, const char *token, json_t *checks);
+
+/* The object of `db check`: structure, and where `open` also every tag, row and sealed key. */
+enum sso_code ceremony_check_database(struct ceremony *ceremony, bool open, json_t **report,
+                                      struct sso_error *err) __attribute__((warn_unused_result));
+
+#endif

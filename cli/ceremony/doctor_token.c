@@ -1,0 +1,197 @@
+/* Doctor's checks of the tokens: can each be reached, what can it do, are our keys in it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/ceremony/installation.h"
+
+#define PROBES_MAX 64
+
+/* Checks of [hsm NAME] carry its name, so that ids stay unique. */
+static void token_id(const struct config_hsm *section, const char *what, char out[static 96])
+{
+    snprintf(out, 96, "%.64s%s%.30s", what, section->name[0] != '\0' ? ":" : "", section->name);
+}
+
+static bool has_check(const json_t *checks, const char *id)
+{
+    size_t i;
+    const json_t *check;
+    json_array_foreach(checks, i, check)
+    {
+        const char *other = json_string_value(json_object_get(check, "id"));
+        if (other != NULL && strcmp(other, id) == 0)
+            return true;
+    }
+    return false;
+}
+
+struct trouble {
+    const char *what;
+    const char *remedy;
+};
+
+static struct trouble trouble_of(enum sso_code code)
+{
+    switch (code) {
+    case SSO_TOKEN_NOT_FOUND:
+        return (struct trouble){"token", "name a token that the module shows in [hsm] token"};
+    case SSO_TOKEN_AMBIGUOUS:
+        return (struct trouble){"token", "add serial= to the URI of [hsm] token"};
+    case SSO_TOKEN_NOT_SUITABLE:
+        return (struct trouble){"token", "use a token that can do what is missing"};
+    case SSO_PIN_REFUSED:
+        return (struct trouble){"pin", "correct the PIN's source; then sso-hsm pin reset"};
+    default:
+        return (struct trouble){"module", "see [hsm] module, environment and init_args"};
+    }
+}
+
+static const char *const stages[] = {"module", "token", "pin"};
+
+/* The stages before the one that failed are passed, those behind it cannot be told. */
+static void report_closed(const struct config_hsm *section, const struct sso_error *problem,
+                          json_t *checks)
+{
+    struct trouble trouble = trouble_of(problem->code);
+    bool behind = false;
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        char id[96];
+        token_id(section, stages[i], id);
+        if (strcmp(stages[i], trouble.what) == 0) {
+            doctor_add(checks, id, CHECK_FAIL, trouble.remedy, "%s: %s (%s)",
+                       sso_code_facts(problem->code)->name, problem->detail,
+                       strcmp(trouble.what, "module") == 0 ? section->module : section->token);
+            behind = true;
+        } else if (behind) {
+            doctor_add(checks, id, CHECK_SKIP, "", "cannot be told before the %s is right",
+                       trouble.what);
+        } else {
+            doctor_add(checks, id, CHECK_PASS, "", "%s", i == 0 ? section->module : section->token);
+        }
+    }
+}
+
+static void probe(const struct config_hsm *section, struct hsm *pool, json_t *checks)
+{
+    struct check found[PROBES_MAX];
+    struct sso_error problem = {0};
+    size_t count = 0;
+    char id[96];
+    if (hsm_probe(pool, found, PROBES_MAX, &count, &problem) != SSO_OK) {
+        token_id(section, "probe", id);
+        doctor_add(checks, id, CHECK_FAIL, "see the token's own log", "%s", problem.detail);
+    }
+    for (size_t i = 0; i < count; i++) {
+        token_id(section, found[i].id, id);
+        doctor_add(checks, id, found[i].result, found[i].remedy, "%s", found[i].detail);
+    }
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        const char *const details[] = {section->module, section->token, "accepted"};
+        token_id(section, stages[i], id);
+        if (!has_check(checks, id))
+            doctor_add(checks, id, CHECK_PASS, "", "%s", details[i]);
+    }
+}
+
+static void check_evidence(struct ceremony *ceremony, const struct generation *generation,
+                           json_t *checks)
+{
+    char id[64];
+    struct generation_key key;
+    struct evidence evidence = {0};
+    struct sso_error problem = {0};
+    snprintf(id, sizeof id, "evidence.generation-%u", generation->number);
+    generation_key_of(ceremony->system.id, generation, &key);
+    struct hsm *pool = keyring_pool(ceremony->keyring, generation->number);
+    if (hsm_evidence(pool, &key, &evidence, &problem) != SSO_OK)
+        doctor_add(checks, id, CHECK_FAIL, "rotate to a new generation in a sound token", "%s",
+                   problem.detail);
+    else if (!evidence.accepted)
+        doctor_add(checks, id, CHECK_FAIL, "rotate to a new generation in a sound token",
+                   "the token fails: %s", evidence.weak);
+    else if (evidence.weak[0] != '\0')
+        doctor_add(checks, id, CHECK_WARN, "move to a sound token",
+                   "accepted as weak by the configuration: %s", evidence.weak);
+    else
+        doctor_add(checks, id, CHECK_PASS, "", "the key cannot leave the token");
+}
+
+/* `partly`: not every token is looked at, so a generation that is not found may be in another. */
+static void check_generations(struct ceremony *ceremony, bool partly, json_t *checks)
+{
+    struct sso_error problem = {0};
+    size_t opened = 0, shut = 0;
+    if (ceremony->generation_count == 0) {
+        doctor_add(checks, "canary", CHECK_SKIP, "", "there is no generation yet");
+        return;
+    }
+    if (installation_open_keyring(ceremony, &problem) != SSO_OK) {
+        doctor_add(checks, "canary", CHECK_FAIL, "", "%s", problem.detail);
+        return;
+    }
+    for (size_t i = 0; i < ceremony->generation_count; i++) {
+        const struct generation *generation = &ceremony->generation[i];
+        if (generation->state == GENERATION_DESTROYED)
+            continue;
+        if (installation_open_generation(ceremony, generation, &problem) == SSO_OK) {
+            opened++;
+            check_evidence(ceremony, generation, checks);
+        } else if (!partly) {
+            shut++;
+            doctor_add(checks, "canary", CHECK_FAIL,
+                       "bring the token back that holds it; no row is changed or deleted meanwhile",
+                       "generation %u: %s", generation->number, problem.detail);
+        }
+    }
+    if (shut == 0)
+        doctor_add(checks, "canary", CHECK_PASS, "", "opened with each of %zu generations", opened);
+}
+
+static void check_policy(struct ceremony *ceremony, json_t *checks)
+{
+    struct sso_error problem = {0};
+    if (ceremony->keyring == NULL) {
+        doctor_add(checks, "policy", CHECK_SKIP, "", "there is no policy key yet");
+        return;
+    }
+    enum sso_code rc = installation_open_policy(ceremony, &problem);
+    if (rc == SSO_OK)
+        rc = installation_check_tags(ceremony, &problem);
+    if (rc == SSO_OK)
+        doctor_add(checks, "policy", CHECK_PASS, "", "the tags of all generations fit");
+    else
+        doctor_add(checks, "policy", CHECK_FAIL, "sso-hsm db check --open names every such row",
+                   "%s", problem.detail);
+}
+
+void doctor_check_tokens(struct ceremony *ceremony, const char *token, json_t *checks)
+{
+    const struct config *config = ceremony->config;
+    size_t tried = 0, opened = 0;
+    for (size_t i = 0; i < config->hsm_count; i++) {
+        const struct config_hsm *section = &config->hsm[i];
+        struct sso_error problem = {0};
+        if (token != NULL && strcmp(section->name, token) != 0)
+            continue;
+        tried++;
+        /* One section at a time: each failure is told of, not only the first. */
+        if (installation_open_pools(ceremony, section->name, true, &problem) == SSO_OK) {
+            opened++;
+            probe(section, ceremony->pool[i], checks);
+        } else {
+            report_closed(section, &problem, checks);
+        }
+        ceremony->pool_error = (struct sso_error){0};
+    }
+    if (tried == 0)
+        doctor_add(checks, "module", CHECK_FAIL, "add a section [hsm] to the configuration",
+                   "no token is configured%s%s", token != NULL ? " as " : "",
+                   token != NULL ? token : "");
+    if (opened == 0) {
+        doctor_add(checks, "canary", CHECK_SKIP, "", "no token is open");
+        doctor_add(checks, "policy", CHECK_SKIP, "", "no token is open");
+        return;
+    }
+    check_generations(ceremony, token != NULL, checks);
+    check_policy(ceremony, checks);
+}

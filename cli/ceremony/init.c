@@ -1,0 +1,212 @@
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/ceremony/installation.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/row.h"
+
+#define SQLITE_SCHEME "sqlite:"
+
+/* The first system of a database, as it grows. */
+struct birth {
+    struct generation generation;
+    struct generation_token token;
+    struct evidence evidence;
+    struct sealed_key sealed;
+    struct audit_record records[2];
+};
+
+static enum sso_code check_state_directory(const struct config *config, struct sso_error *err)
+{
+    const char *path = config->system.state_directory;
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
+        return sso_fail(err, SSO_CONFIG_ERROR,
+                        "[system] state_directory: there is no folder %s; make it, owned by %s",
+                        path, config->system.user);
+    if (access(path, W_OK | X_OK) != 0)
+        return sso_fail(err, SSO_CONFIG_ERROR,
+                        "[system] state_directory: %s cannot be written by %s", path,
+                        config->system.user);
+    return SSO_OK;
+}
+
+/* A database that exists must be ours, writable, and without a system. */
+static enum sso_code check_existing(struct store *store, struct sso_error *err)
+{
+    struct system_row system;
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(store, STORE_WRITE, &tx, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = store_system_get(tx, &system, err);
+    if (rc == SSO_OK)
+        return sso_fail(err, SSO_ALREADY_EXISTS,
+                        "the database already holds the system %s; nothing was changed",
+                        system.name);
+    return rc == SSO_NOT_FOUND ? SSO_OK : rc;
+}
+
+/* Whether the database can be made is found out before a key is; it is made after the token
+ * answered, so that an init that fails leaves nothing behind. */
+static enum sso_code check_database(const char *url, struct sso_error *err)
+{
+    struct store *store = NULL;
+    char path[PATH_MAX];
+    if (strncmp(url, SQLITE_SCHEME, strlen(SQLITE_SCHEME)) == 0) {
+        snprintf(path, sizeof path, "%s", url + strlen(SQLITE_SCHEME));
+        if (access(path, F_OK) != 0 && errno == ENOENT) {
+            char *slash = strrchr(path, '/');
+            if (slash != NULL)
+                slash[slash == path] = '\0';
+            const char *folder = slash != NULL ? path : ".";
+            if (access(folder, W_OK | X_OK) != 0)
+                return sso_fail_errno(err, SSO_DATABASE_UNAVAILABLE, errno,
+                                      "[database] url: the folder %s cannot be written", folder);
+            return SSO_OK;
+        }
+    }
+    enum sso_code rc = store_open(url, &store, err);
+    if (rc == SSO_OK)
+        rc = check_existing(store, err);
+    store_close(&store);
+    return rc;
+}
+
+static enum sso_code store_settings(const struct ceremony *ceremony, struct store_tx *tx,
+                                    struct sso_error *err)
+{
+    struct config_setting initial[CONFIG_SETTINGS_MAX + 2];
+    size_t count = config_initial_settings(ceremony->config, initial);
+    initial[count++] = (struct config_setting){SETTING_SYSTEM_ENABLED, "yes"};
+    initial[count++] = (struct config_setting){SETTING_REVOCATION, "0"};
+    enum sso_code rc = SSO_OK;
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        struct setting setting = {.version = 1};
+        snprintf(setting.name, sizeof setting.name, "%.64s", initial[i].name);
+        snprintf(setting.value, sizeof setting.value, "%.64s", initial[i].value);
+        policy_tag_setting(&ceremony->policy, &setting);
+        rc = store_setting_put(tx, &setting, err);
+    }
+    return rc;
+}
+
+static enum sso_code store_birth(struct ceremony *ceremony, struct birth *birth,
+                                 struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_system_insert(tx, &ceremony->system, err);
+    if (rc == SSO_OK)
+        rc = store_settings(ceremony, tx, err);
+    if (rc == SSO_OK)
+        rc = store_generation_insert(tx, &birth->generation, err);
+    if (rc == SSO_OK)
+        rc = store_generation_token_put(tx, &birth->token, err);
+    if (rc == SSO_OK)
+        rc = store_sealed_key_insert(tx, &birth->sealed, err);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, birth->records, 2, err);
+    return rc == SSO_OK ? store_commit(&tx, err) : rc;
+}
+
+/* Everything after the key exists. */
+static enum sso_code finish_birth(struct ceremony *ceremony, struct birth *birth,
+                                  struct sso_error *err)
+{
+    /* A fresh worker opens it: proof that the key is really in the token. */
+    enum sso_code rc =
+        keyring_open(ceremony->keyring, &birth->generation, &birth->token, 1, true, err);
+    if (rc == SSO_OK)
+        rc = keyring_make_sealed(ceremony->keyring, PURPOSE_POLICY, birth->generation.number,
+                                 &birth->sealed, &ceremony->policy.key, err);
+    if (rc == SSO_OK)
+        rc =
+            console_record(ceremony, "system.init", ceremony->system.name, &birth->records[0], err);
+    if (rc == SSO_OK)
+        rc = console_record(ceremony, "generation.generate", "generation 1", &birth->records[1],
+                            err);
+    if (rc != SSO_OK)
+        return rc;
+    birth->generation.state = GENERATION_ACTIVE;
+    birth->generation.no_backup = true;
+    birth->generation.wraps += 1; /* the policy key */
+    policy_tag_generation(&ceremony->policy, &birth->generation);
+    policy_tag_generation_token(&ceremony->policy, &birth->token);
+    rc = store_birth(ceremony, birth, err);
+    if (rc == SSO_OK)
+        console_keep_head(ceremony, &birth->records[1], true);
+    return rc;
+}
+
+static enum sso_code make_system(struct ceremony *ceremony, enum suite_id suite,
+                                 struct birth *birth, struct sso_error *err)
+{
+    struct hsm *pool = installation_pool(ceremony, NULL);
+    enum sso_code rc =
+        keyring_generate(ceremony->keyring, pool, 1, suite, ceremony->config->cluster.node,
+                         &birth->generation, &birth->token, &birth->evidence, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = finish_birth(ceremony, birth, err);
+    return rc == SSO_OK ? rc : console_undo_key(ceremony, pool, &birth->generation, err);
+}
+
+static enum sso_code prepare(struct ceremony *ceremony, struct sso_error *err)
+{
+    const struct config *config = ceremony->config;
+    enum sso_code rc = check_state_directory(config, err);
+    if (rc == SSO_OK)
+        rc = check_database(config->database.url, err);
+    /* The first system lives in the token of [hsm]. */
+    if (rc == SSO_OK)
+        rc = installation_open_pools(ceremony, "", true, err);
+    if (rc == SSO_OK)
+        rc = store_create(config->database.url, &ceremony->store, err);
+    if (rc == SSO_OK)
+        rc = check_existing(ceremony->store, err);
+    if (rc == SSO_OK)
+        rc = random_bytes(ceremony->system.id, SYSTEM_ID_BYTES, err);
+    if (rc != SSO_OK)
+        return rc;
+    snprintf(ceremony->system.name, sizeof ceremony->system.name, "%s", config->system.name);
+    ceremony->system.created_ms = wall_clock_ms();
+    memcpy(ceremony->policy.system_id, ceremony->system.id, SYSTEM_ID_BYTES);
+    return installation_open_keyring(ceremony, err);
+}
+
+static json_t *init_object(const struct ceremony *ceremony, const struct birth *birth)
+{
+    json_t *object = key_show_object(ceremony, &birth->generation, &birth->evidence, 0);
+    json_object_set_new(object, "system",
+                        json_pack("{s:o, s:s}", "id",
+                                  json_hex(ceremony->system.id, SYSTEM_ID_BYTES), "name",
+                                  ceremony->system.name));
+    return object;
+}
+
+enum sso_code ceremony_init(struct ceremony *ceremony, const char *suite, json_t **result,
+                            struct sso_error *err)
+{
+    struct birth birth = {0};
+    enum suite_id suite_id = suite != NULL ? suite_from_name(suite) : SUITE_AES256_KW;
+    enum sso_code rc = prepare(ceremony, err);
+    if (rc == SSO_OK)
+        rc = make_system(ceremony, suite_id, &birth, err);
+    if (rc != SSO_OK)
+        return rc;
+    ceremony->token = malloc(sizeof *ceremony->token);
+    if (ceremony->token != NULL) {
+        *ceremony->token = birth.token;
+        ceremony->token_count = 1;
+    }
+    *result = init_object(ceremony, &birth);
+    return SSO_OK;
+}

@@ -1,0 +1,119 @@
+#include "cli/ceremony/installation.h"
+
+#include <string.h>
+
+enum sso_code installation_open_pools(struct ceremony *ceremony, const char *only,
+                                      bool single_worker, struct sso_error *err)
+{
+    const struct config *config = ceremony->config;
+    size_t tried = 0, opened = 0;
+    for (size_t i = 0; i < config->hsm_count; i++) {
+        if (only != NULL && strcmp(config->hsm[i].name, only) != 0)
+            continue;
+        ceremony->section[i] = config->hsm[i];
+        if (single_worker)
+            ceremony->section[i].workers = ceremony->section[i].sessions_per_worker = 1;
+        struct sso_error problem = {0};
+        tried++;
+        if (hsm_open(&ceremony->section[i], config->system.state_directory, ceremony->spawner,
+                     false, &ceremony->pool[i], &problem) == SSO_OK)
+            opened++;
+        else if (ceremony->pool_error.code == SSO_OK)
+            ceremony->pool_error = problem;
+    }
+    if (tried == 0 && only != NULL && only[0] != '\0')
+        return sso_fail(err, SSO_CONFIG_ERROR, "%s has no section [hsm %s]", config->file, only);
+    if (tried == 0)
+        return sso_fail(err, SSO_CONFIG_ERROR, "%s has no section [hsm]: no token is configured",
+                        config->file);
+    if (opened == 0)
+        return sso_fail(err, ceremony->pool_error.code, "%s", ceremony->pool_error.detail);
+    return SSO_OK;
+}
+
+enum sso_code installation_open_keyring(struct ceremony *ceremony, struct sso_error *err)
+{
+    enum sso_code rc = keyring_new(ceremony->system.id, &ceremony->keyring, err);
+    if (rc != SSO_OK)
+        return rc;
+    for (size_t i = 0; i < CONFIG_HSM_MAX; i++) {
+        if (ceremony->pool[i] != NULL)
+            keyring_add_pool(ceremony->keyring, ceremony->pool[i]);
+    }
+    for (size_t i = 0; i < ceremony->generation_count; i++)
+        keyring_know(ceremony->keyring, &ceremony->generation[i].number, 1);
+    return SSO_OK;
+}
+
+enum sso_code installation_open_generation(struct ceremony *ceremony,
+                                           const struct generation *generation,
+                                           struct sso_error *err)
+{
+    if (keyring_has(ceremony->keyring, generation->number))
+        return SSO_OK;
+    enum sso_code rc = keyring_open(ceremony->keyring, generation, ceremony->token,
+                                    ceremony->token_count, false, err);
+    if (rc != SSO_OK && ceremony->pool_error.code != SSO_OK) {
+        rc = sso_fail(err, ceremony->pool_error.code, "generation %u is in no token that opens; %s",
+                      generation->number, ceremony->pool_error.detail);
+    }
+    return rc;
+}
+
+const struct generation *installation_generation(const struct ceremony *ceremony, uint32_t number)
+{
+    for (size_t i = 0; i < ceremony->generation_count; i++) {
+        if (ceremony->generation[i].number == number)
+            return &ceremony->generation[i];
+    }
+    return NULL;
+}
+
+const struct generation *installation_active(const struct ceremony *ceremony)
+{
+    for (size_t i = 0; i < ceremony->generation_count; i++) {
+        if (ceremony->generation[i].state == GENERATION_ACTIVE)
+            return &ceremony->generation[i];
+    }
+    return NULL;
+}
+
+enum sso_code installation_open_policy(struct ceremony *ceremony, struct sso_error *err)
+{
+    const struct sealed_key *sealed = NULL;
+    for (size_t i = 0; i < ceremony->sealed_count; i++) {
+        if (strcmp(ceremony->sealed[i].purpose, PURPOSE_POLICY) == 0)
+            sealed = &ceremony->sealed[i];
+    }
+    if (sealed == NULL)
+        return sso_fail(err, SSO_POLICY_TAMPERED, "the database holds no policy key");
+    const struct generation *generation = installation_generation(ceremony, sealed->generation);
+    if (generation == NULL)
+        return sso_fail(err, SSO_POLICY_TAMPERED,
+                        "the policy key is under generation %u, which the database does not know",
+                        sealed->generation);
+    enum sso_code rc = installation_open_generation(ceremony, generation, err);
+    if (rc != SSO_OK)
+        return rc;
+    memcpy(ceremony->policy.system_id, ceremony->system.id, SYSTEM_ID_BYTES);
+    return keyring_open_policy(ceremony->keyring, sealed, &ceremony->policy, err);
+}
+
+enum sso_code installation_check_tags(const struct ceremony *ceremony, struct sso_error *err)
+{
+    enum sso_code rc = SSO_OK;
+    for (size_t i = 0; rc == SSO_OK && i < ceremony->generation_count; i++)
+        rc = policy_check_generation(&ceremony->policy, &ceremony->generation[i], err);
+    for (size_t i = 0; rc == SSO_OK && i < ceremony->token_count; i++)
+        rc = policy_check_generation_token(&ceremony->policy, &ceremony->token[i], err);
+    return rc;
+}
+
+struct hsm *installation_pool(struct ceremony *ceremony, const char *name)
+{
+    for (size_t i = 0; i < ceremony->config->hsm_count; i++) {
+        if (strcmp(ceremony->config->hsm[i].name, name != NULL ? name : "") == 0)
+            return ceremony->pool[i];
+    }
+    return NULL;
+}

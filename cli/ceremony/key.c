@@ -1,0 +1,197 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ceremony/installation.h"
+#include "common/json.h"
+
+json_t *key_show_object(const struct ceremony *ceremony, const struct generation *generation,
+                        const struct evidence *evidence, int64_t rows)
+{
+    char text[2048];
+    json_t *object = json_generation(generation, ceremony->token, ceremony->token_count, rows);
+    evidence_json(evidence, text, sizeof text);
+    json_t *parsed = json_parse(text, strlen(text), NULL);
+    json_object_set_new(object, "evidence", parsed != NULL ? parsed : json_null());
+    return object;
+}
+
+enum sso_code console_undo_key(const struct ceremony *ceremony, struct hsm *pool,
+                               const struct generation *generation, struct sso_error *err)
+{
+    struct generation_key key;
+    char label[GENERATION_LABEL_SIZE];
+    struct sso_error why = err != NULL ? *err : (struct sso_error){.code = SSO_INTERNAL};
+    struct sso_error problem = {0};
+    generation_key_of(ceremony->system.id, generation, &key);
+    generation_label(ceremony->system.id, generation->number, label);
+    if (hsm_destroy_key(pool, &key, &problem) == SSO_OK)
+        return sso_fail(err, why.code, "%s; the key made for it was destroyed again", why.detail);
+    return sso_fail(err, why.code,
+                    "%s; the key made for it is still in the token, unused, as %s (%s)", why.detail,
+                    label, problem.detail);
+}
+
+/* Database, pools, policy: everything about generations that is to be trusted. */
+static enum sso_code open_all(struct ceremony *ceremony, struct sso_error *err)
+{
+    enum sso_code rc = ceremony_open_database(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_open_pools(ceremony, NULL, true, err);
+    if (rc == SSO_OK)
+        rc = installation_open_keyring(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_open_policy(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_check_tags(ceremony, err);
+    return rc;
+}
+
+static enum sso_code store_generation(struct ceremony *ceremony,
+                                      const struct generation *generation,
+                                      const struct generation_token *token,
+                                      struct audit_record *record, struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_generation_insert(tx, generation, err);
+    if (rc == SSO_OK)
+        rc = store_generation_token_put(tx, token, err);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, record, 1, err);
+    return rc == SSO_OK ? store_commit(&tx, err) : rc;
+}
+
+static enum sso_code choose_pool(struct ceremony *ceremony, const char *token, struct hsm **pool,
+                                 struct sso_error *err)
+{
+    const struct generation *active = installation_active(ceremony);
+    if (token != NULL || active == NULL) {
+        *pool = installation_pool(ceremony, token);
+    } else {
+        enum sso_code rc = installation_open_generation(ceremony, active, err);
+        if (rc != SSO_OK)
+            return rc;
+        *pool = keyring_pool(ceremony->keyring, active->number);
+    }
+    if (*pool != NULL)
+        return SSO_OK;
+    for (size_t i = 0; token != NULL && i < ceremony->config->hsm_count; i++) {
+        if (strcmp(ceremony->config->hsm[i].name, token) == 0)
+            return sso_fail(err, ceremony->pool_error.code, "%s", ceremony->pool_error.detail);
+    }
+    return sso_fail(err, SSO_CONFIG_ERROR, "%s has no section [hsm %s]", ceremony->config->file,
+                    token != NULL ? token : "");
+}
+
+static uint32_t next_number(const struct ceremony *ceremony)
+{
+    uint32_t highest = 0;
+    for (size_t i = 0; i < ceremony->generation_count; i++) {
+        if (ceremony->generation[i].number > highest)
+            highest = ceremony->generation[i].number;
+    }
+    return highest + 1;
+}
+
+static enum sso_code finish_generation(struct ceremony *ceremony, struct generation *generation,
+                                       struct generation_token *token, struct sso_error *err)
+{
+    char target[32];
+    struct audit_record record;
+    snprintf(target, sizeof target, "generation %u", generation->number);
+    /* A fresh worker opens it: proof that the key is really in the token. */
+    enum sso_code rc = keyring_open(ceremony->keyring, generation, token, 1, true, err);
+    if (rc == SSO_OK)
+        rc = console_record(ceremony, "generation.generate", target, &record, err);
+    if (rc != SSO_OK)
+        return rc;
+    generation->no_backup = true;
+    policy_tag_generation(&ceremony->policy, generation);
+    policy_tag_generation_token(&ceremony->policy, token);
+    rc = store_generation(ceremony, generation, token, &record, err);
+    if (rc == SSO_OK)
+        console_keep_head(ceremony, &record, false);
+    return rc;
+}
+
+enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, const char *suite,
+                                json_t **result, struct sso_error *err)
+{
+    struct generation generation = {0};
+    struct generation_token generation_token = {0};
+    struct evidence evidence = {0};
+    struct hsm *pool = NULL;
+    enum sso_code rc = open_all(ceremony, err);
+    if (rc == SSO_OK)
+        rc = choose_pool(ceremony, token, &pool, err);
+    if (rc != SSO_OK)
+        return rc;
+    const struct generation *active = installation_active(ceremony);
+    enum suite_id suite_id = suite != NULL    ? suite_from_name(suite)
+                             : active != NULL ? active->suite
+                                              : SUITE_AES256_KW;
+    rc = keyring_generate(ceremony->keyring, pool, next_number(ceremony), suite_id,
+                          ceremony->config->cluster.node, &generation, &generation_token, &evidence,
+                          err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = finish_generation(ceremony, &generation, &generation_token, err);
+    if (rc != SSO_OK)
+        return console_undo_key(ceremony, pool, &generation, err);
+
+    struct generation_token *grown =
+        reallocarray(ceremony->token, ceremony->token_count + 1, sizeof *grown);
+    if (grown != NULL) {
+        ceremony->token = grown;
+        ceremony->token[ceremony->token_count++] = generation_token;
+    }
+    *result = key_show_object(ceremony, &generation, &evidence, 0);
+    return SSO_OK;
+}
+
+static enum sso_code rows_of(struct ceremony *ceremony, uint32_t number, int64_t *rows,
+                             struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    struct generation_rows *counted = NULL;
+    size_t count = 0;
+    enum sso_code rc = store_begin(ceremony->store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_count_by_generation(tx, &counted, &count, err);
+    *rows = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (counted[i].generation == number)
+            *rows = (int64_t)counted[i].credentials;
+    }
+    free(counted);
+    return rc;
+}
+
+enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t **result,
+                            struct sso_error *err)
+{
+    struct generation_key key;
+    struct evidence evidence = {0};
+    int64_t rows = 0;
+    enum sso_code rc = open_all(ceremony, err);
+    if (rc != SSO_OK)
+        return rc;
+    const struct generation *generation =
+        number != 0 ? installation_generation(ceremony, number) : installation_active(ceremony);
+    if (generation == NULL && number != 0)
+        return sso_fail(err, SSO_NOT_FOUND, "there is no generation %u", number);
+    if (generation == NULL)
+        return sso_fail(err, SSO_NO_MASTER_SECRET, "no generation is active");
+    rc = installation_open_generation(ceremony, generation, err);
+    if (rc != SSO_OK)
+        return rc;
+    generation_key_of(ceremony->system.id, generation, &key);
+    rc = hsm_evidence(keyring_pool(ceremony->keyring, generation->number), &key, &evidence, err);
+    if (rc == SSO_OK)
+        rc = rows_of(ceremony, generation->number, &rows, err);
+    if (rc == SSO_OK)
+        *result = key_show_object(ceremony, generation, &evidence, rows);
+    return rc;
+}

@@ -1,0 +1,54 @@
+#include "cli/ceremony/installation.h"
+
+#include <string.h>
+
+/* Where the database is reachable; a PIN must be resettable while it is not. */
+static void audit_reset(struct ceremony *ceremony, const char *name)
+{
+    struct audit_record record;
+    struct sso_error problem = {0};
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = ceremony_open_database(ceremony, &problem);
+    if (rc == SSO_OK)
+        rc = console_record(ceremony, "pin.reset", name[0] != '\0' ? name : "hsm", &record,
+                            &problem);
+    if (rc == SSO_OK)
+        rc = store_begin(ceremony->store, STORE_WRITE, &tx, &problem);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, &record, 1, &problem);
+    if (rc == SSO_OK)
+        rc = store_commit(&tx, &problem);
+    if (rc == SSO_OK)
+        console_keep_head(ceremony, &record, false);
+    else
+        console_warn("the reset of the PIN is not in the audit: %s", problem.detail);
+}
+
+enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,
+                                 struct sso_error *err)
+{
+    const struct config *config = ceremony->config;
+    const char *name = token != NULL ? token : "";
+    size_t i = 0;
+    while (i < config->hsm_count && strcmp(config->hsm[i].name, name) != 0)
+        i++;
+    if (i == config->hsm_count)
+        return sso_fail(err, SSO_CONFIG_ERROR, "%s has no section [hsm%s%s]", config->file,
+                        name[0] != '\0' ? " " : "", name);
+    ceremony->section[i] = config->hsm[i];
+    ceremony->section[i].workers = ceremony->section[i].sessions_per_worker = 1;
+    /* A pool that goes on trying is there even while the PIN counts as refused. */
+    enum sso_code rc = hsm_open(&ceremony->section[i], config->system.state_directory,
+                                ceremony->spawner, true, &ceremony->pool[i], err);
+    if (rc == SSO_OK)
+        audit_reset(ceremony, name);
+    if (rc == SSO_OK)
+        rc = hsm_pin_reset(ceremony->pool[i], err);
+    if (rc != SSO_OK)
+        return rc;
+    struct hsm_status status;
+    hsm_status(ceremony->pool[i], &status);
+    if (status.state == HSM_PIN_REFUSED)
+        return sso_fail(err, SSO_PIN_REFUSED, "%s", status.last_error.detail);
+    return SSO_OK;
+}

@@ -1,0 +1,217 @@
+#include <stddef.h>
+
+#include "cli/command.h"
+
+#define FROM_SHARES                                                                                \
+    "backup by shares comes with a later version; in this one a master secret has none"
+#define FROM_NODES "several nodes come with a later version; in this one there is one custodian"
+
+#define ROTATE_ARGUMENTS                                                                           \
+    "[--generation N | --no-backup] [--rate ROWS_PER_SECOND]\n"                                    \
+    "              [--full-speed] [--verify sample|full] [--dry-run] [--detach]"
+
+const struct command command_table[] = {
+    {"init", COMMAND_DIRECT, "--no-backup [--suite aes256-kw|aes256-gcm]",
+     "Makes the system and its first master secret: in the token the master secret, in the "
+     "database\n"
+     "the policy key under it and the rows that describe both. Refused where the database already\n"
+     "has a system.\n"
+     "\n"
+     "  --no-backup     the master secret is made in the token, never leaves it, and exists there\n"
+     "                  only: if the token is lost, every credential is lost\n"
+     "  --suite SUITE   how row keys are wrapped: aes256-kw (default) or aes256-gcm\n",
+     command_init},
+    {"doctor", COMMAND_DIRECT, "[--token NAME]",
+     "Checks configuration, host, database and tokens, and names a remedy for each fault. Works\n"
+     "before init and while the custodian runs. Exit 3 where a check failed.\n"
+     "\n"
+     "  --token NAME    only the token of section [hsm NAME]\n",
+     command_doctor},
+    {"status", COMMAND_API, "[--watch]",
+     "Shows what the custodian says of itself: health and events, generation, workers, rotation.\n"
+     "\n"
+     "  --watch         again every two seconds until interrupted\n",
+     command_status},
+    {"pin reset", COMMAND_DIRECT, "[--token NAME]",
+     "Forgets that a PIN was refused and tries once. For when its source has been put right. Asks\n"
+     "the custodian; where nobody answers, works on the state directory itself.\n"
+     "\n"
+     "  --token NAME    the token of section [hsm NAME]; default: [hsm]\n",
+     command_pin_reset},
+
+    {"key list", COMMAND_API, "", "Lists the generations of the master secret.\n",
+     command_key_list},
+    {"key show", COMMAND_DIRECT, "[N]",
+     "Shows a generation and the evidence that its key cannot leave the token. Taken anew from "
+     "the\n"
+     "token; N defaults to the active generation.\n",
+     command_key_show},
+    {"key generate", COMMAND_DIRECT, "--no-backup [--token NAME] [--suite aes256-kw|aes256-gcm]",
+     "Makes the next generation for a rotation to go to. It is pending; the custodian may run.\n"
+     "\n"
+     "  --no-backup     made in the token, never leaves it, exists there only\n"
+     "  --token NAME    in the token of section [hsm NAME]; default: that of the active one\n"
+     "  --suite SUITE   default: that of the active generation\n",
+     command_key_generate},
+
+    {"rotate", COMMAND_API, ROTATE_ARGUMENTS,
+     "Moves every row to a new generation. The service goes on meanwhile. Stays attached and "
+     "shows\n"
+     "the progress; Ctrl-C detaches and the rotation goes on. With --json one status object per\n"
+     "line, the last one is the final status. Exit 3 where rows were quarantined.\n"
+     "\n"
+     "  --generation N  to this one; default: the only pending one\n"
+     "  --no-backup     to a new one, made in the token of the active one, without a backup\n"
+     "  --rate N        at most N rows per second\n"
+     "  --full-speed    do not yield to live requests\n"
+     "  --verify HOW    sample (default): one row of each batch is opened anew; full: each row\n"
+     "  --dry-run       read and unwrap everything, change nothing\n"
+     "  --detach        return when it has started\n",
+     command_rotate_start},
+    {"rotate start", COMMAND_API, ROTATE_ARGUMENTS, "As `sso-hsm rotate`: see there.\n",
+     command_rotate_start},
+    {"rotate status", COMMAND_API, "[--quarantine]",
+     "Shows the rotation that runs, or the last one.\n"
+     "\n"
+     "  --quarantine    also the rows that could not be moved, each with its reason\n",
+     command_rotate_status},
+    {"rotate pause", COMMAND_API, "", "Stops after the batch at hand; nothing is lost.\n",
+     command_rotate_pause},
+    {"rotate resume", COMMAND_API, "", "Goes on with a paused or cancelled rotation.\n",
+     command_rotate_resume},
+    {"rotate cancel", COMMAND_API, "",
+     "Ends the job; rows stay where they are and both generations stay readable.\n",
+     command_rotate_cancel},
+    {"rotate retry-quarantined", COMMAND_API, "", "Tries the quarantined rows once more.\n",
+     command_rotate_retry_quarantined},
+
+    {"app create", COMMAND_API,
+     "NAME --type individual|group|config --field LABEL[:masked] …\n"
+     "              [--admins GROUP] [--users GROUP,…] [--readers GROUP] [--description TEXT] "
+     "[--contact TEXT]",
+     "Makes an application, disabled (sso-hsm app enable). Name, type and fields never change.\n"
+     "\n"
+     "  --type TYPE     individual: one credential for each person; group: one for a group;\n"
+     "                  config: configuration\n"
+     "  --field LABEL   a field of its credentials; :masked hides the value where people type it\n"
+     "  --admins GROUP  may change this application, its mappings and credentials\n"
+     "  --users G1,G2   may use it: their own credential\n"
+     "  --readers GROUP service accounts that read the credentials of all its users\n",
+     command_app_create},
+    {"app list", COMMAND_API, "", "Lists the applications.\n", command_app_list},
+    {"app show", COMMAND_API, "NAME", "Shows one application.\n", command_app_show},
+    {"app update", COMMAND_API,
+     "NAME [--admins GROUP] [--users GROUP,…] [--readers GROUP]\n"
+     "              [--description TEXT] [--contact TEXT]",
+     "Changes who may do what, or the texts. An empty value takes away.\n", command_app_update},
+    {"app enable", COMMAND_API, "NAME", "Lets credentials of the application be looked up.\n",
+     command_app_enable},
+    {"app disable", COMMAND_API, "NAME", "Refuses every lookup of the application at once.\n",
+     command_app_disable},
+    {"app delete", COMMAND_API, "NAME",
+     "Deletes the application with all its mappings and credentials.\n", command_app_delete},
+    {"app purge", COMMAND_API, "NAME",
+     "Deletes all mappings and credentials of an application. The application stays.\n",
+     command_app_purge},
+
+    {"cred set", COMMAND_API, "APP PRINCIPAL [--external-user ID] [--stdin]",
+     "Sets a credential. Asks for each field without echo, or takes one JSON object from standard\n"
+     "input. Values are never taken from the command line, where others could see them.\n"
+     "\n"
+     "  --external-user ID  the user's name in the other system; default: PRINCIPAL\n"
+     "  --stdin             {\"external_user\":ID,\"fields\":{LABEL:VALUE,…}}, external_user "
+     "optional\n",
+     command_cred_set},
+    {"cred get", COMMAND_API, "APP [PRINCIPAL] [--refresh]",
+     "Looks a credential up in the clear; PRINCIPAL's where the caller is a reader of APP, else\n"
+     "the caller's own. In the text form control characters are shown as \\xNN; --json has the\n"
+     "value as it is.\n"
+     "\n"
+     "  --refresh       not from the cache\n",
+     command_cred_get},
+    {"cred list", COMMAND_API, "APP", "Lists the credentials of an application without fields.\n",
+     command_cred_list},
+    {"cred delete", COMMAND_API, "APP PRINCIPAL", "Deletes a credential.\n", command_cred_delete},
+    {"cred import", COMMAND_API, "FILE|-",
+     "Sets credentials from JSON lines, each "
+     "{\"app\",\"principal\",\"external_user\",\"fields\":{…}}.\n"
+     "A bad line is named on standard error as `line N: code: detail`, the others go in, exit 3.\n"
+     "Of two lines for one principal the later one counts.\n",
+     command_cred_import},
+    {"cred export", COMMAND_API, "APP",
+     "Writes all credentials of an application in the clear. JSON lines by principal, as\n"
+     "`cred import` takes them. A row that cannot be read is named on standard error, exit 3.\n",
+     command_cred_export},
+
+    {"mapping show", COMMAND_API, "APP PRINCIPAL", "Shows whether PRINCIPAL may use APP.\n",
+     command_mapping_show},
+    {"mapping enable", COMMAND_API, "APP PRINCIPAL", "Lets PRINCIPAL's credential be looked up.\n",
+     command_mapping_enable},
+    {"mapping disable", COMMAND_API, "APP PRINCIPAL",
+     "Refuses lookups of PRINCIPAL's credential.\n", command_mapping_disable},
+    {"mapping delete", COMMAND_API, "APP PRINCIPAL",
+     "Deletes the mapping and the credential of PRINCIPAL.\n", command_mapping_delete},
+
+    {"audit list", COMMAND_API, "[--node NAME] [--after N] [--limit N]",
+     "Lists audit records, oldest first.\n"
+     "\n"
+     "  --node NAME     of this node only\n"
+     "  --after N       with a number above N\n"
+     "  --limit N       at most N (default 100)\n",
+     command_audit_list},
+    {"audit export", COMMAND_API, "[--node NAME]",
+     "Writes all audit records as JSON lines.\n"
+     "\n"
+     "  --node NAME     of this node only\n",
+     command_audit_export},
+    {"audit verify", COMMAND_DIRECT, "",
+     "Recomputes the audit chain of every node. Compares it with the head that this node keeps in\n"
+     "its state directory, and names what was changed, is missing, was reordered or cut off.\n"
+     "Changes nothing. Exit 3 where something was found.\n",
+     command_audit_verify},
+
+    {"db check", COMMAND_DIRECT, "[--open]",
+     "Checks the structure of the database. Exit 3 where something is wrong.\n"
+     "\n"
+     "  --open          also checks every policy tag, and opens every row and sealed key through\n"
+     "                  the token; names each that fails. The custodian may run.\n",
+     command_db_check},
+
+    {"bench", COMMAND_LATER, "", "measuring a token comes with a later version", NULL},
+    {"key backup-info", COMMAND_LATER, "", FROM_SHARES, NULL},
+    {"key restore", COMMAND_LATER, "", FROM_SHARES, NULL},
+    {"key drill", COMMAND_LATER, "", FROM_SHARES, NULL},
+    {"key reshare", COMMAND_LATER, "", FROM_SHARES, NULL},
+    {"key retire", COMMAND_LATER, "", "a rotation that ends well retires the old generation", NULL},
+    {"key destroy", COMMAND_LATER, "", "a retired generation is kept in this version", NULL},
+    {"key confirm", COMMAND_LATER, "", "a second administrator comes with a later version", NULL},
+    {"key mark-compromised", COMMAND_LATER, "",
+     "answering a disclosed key comes with a later version", NULL},
+    {"mapping list", COMMAND_LATER, "",
+     "`sso-hsm cred list APP` shows which credentials are enabled", NULL},
+    {"config get", COMMAND_LATER, "", "the configuration store comes with a later version", NULL},
+    {"config set", COMMAND_LATER, "", "the configuration store comes with a later version", NULL},
+    {"config delete", COMMAND_LATER, "", "the configuration store comes with a later version",
+     NULL},
+    {"ticket issue", COMMAND_LATER, "", "tickets come with a later version", NULL},
+    {"ticket redeem", COMMAND_LATER, "", "tickets come with a later version", NULL},
+    {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},
+    {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"master move", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"node list", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"node join", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"settings show", COMMAND_LATER, "", "changing settings comes with a later version", NULL},
+    {"settings set", COMMAND_LATER, "", "changing settings comes with a later version", NULL},
+    {"settings confirm", COMMAND_LATER, "", "changing settings comes with a later version", NULL},
+    {"db upgrade", COMMAND_LATER, "", "there is one schema in this version", NULL},
+    {"db copy", COMMAND_LATER, "", "moving to another database comes with a later version", NULL},
+    {"db backup", COMMAND_LATER, "", "backups of the database come with a later version", NULL},
+    {"db backup-info", COMMAND_LATER, "", "backups of the database come with a later version",
+     NULL},
+    {"db accept-restore", COMMAND_LATER, "", "backups of the database come with a later version",
+     NULL},
+};
+const size_t command_count = sizeof command_table / sizeof command_table[0];

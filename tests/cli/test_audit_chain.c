@@ -1,0 +1,146 @@
+/* chain_verify over records held in memory, in the place of store_audit_list. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/audit_chain.h"
+
+#define RECORDS 2500 /* more than two pages */
+
+static struct audit_record chain[RECORDS];
+static size_t chain_count;
+
+enum sso_code store_audit_list(struct store_tx *tx, const char *node, uint64_t after, size_t limit,
+                               struct audit_record **out, size_t *count, struct sso_error *err)
+{
+    (void)tx, (void)node, (void)err;
+    *out = calloc(limit, sizeof **out);
+    assert_non_null(*out);
+    *count = 0;
+    for (size_t i = 0; i < chain_count && *count < limit; i++) {
+        if (chain[i].number > after)
+            (*out)[(*count)++] = chain[i];
+    }
+    return SSO_OK;
+}
+
+static int make_chain(void **state)
+{
+    (void)state;
+    uint8_t previous[AUDIT_HASH_BYTES] = {0};
+    chain_count = RECORDS;
+    for (size_t i = 0; i < RECORDS; i++) {
+        struct audit_record *record = &chain[i];
+        *record = (struct audit_record){.number = i + 1, .time_ms = (int64_t)i};
+        strcpy(record->node, "node1");
+        snprintf(record->target, sizeof record->target, "app/%zu", i);
+        audit_record_hash(previous, record, record->hash);
+        memcpy(previous, record->hash, sizeof previous);
+    }
+    return 0;
+}
+
+static json_t *verify(uint64_t anchor_number)
+{
+    struct chain_anchor anchor = {.number = anchor_number, .where = "the test"};
+    if (anchor_number > 0 && anchor_number <= RECORDS)
+        memcpy(anchor.hash, chain[anchor_number - 1].hash, sizeof anchor.hash);
+    json_t *findings = json_array();
+    uint64_t records = 0;
+    assert_int_equal(chain_verify(NULL, "node1", &anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(records, chain_count);
+    return findings;
+}
+
+static void expect(json_t *findings, size_t count, uint64_t number, const char *kind)
+{
+    assert_int_equal(json_array_size(findings), count);
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *finding = json_array_get(findings, i);
+        found |= json_integer_value(json_object_get(finding, "number")) == (json_int_t)number &&
+                 strcmp(json_string_value(json_object_get(finding, "kind")), kind) == 0;
+    }
+    assert_true(count == 0 || found);
+    json_decref(findings);
+}
+
+static void test_sound_chain(void **state)
+{
+    (void)state;
+    expect(verify(RECORDS), 0, 0, "");
+}
+
+static void test_changed_record(void **state)
+{
+    (void)state;
+    strcpy(chain[1200].outcome, "ok!");
+    expect(verify(RECORDS), 1, 1201, "changed");
+}
+
+static void test_missing_records(void **state)
+{
+    (void)state;
+    memmove(&chain[5], &chain[7], (RECORDS - 7) * sizeof chain[0]);
+    chain_count -= 2;
+    struct chain_anchor none = {0};
+    json_t *findings = json_array();
+    uint64_t records = 0;
+    assert_int_equal(chain_verify(NULL, "node1", &none, 1, findings, &records, NULL), SSO_OK);
+    expect(findings, 1, 6, "missing");
+}
+
+static void test_reordered_records(void **state)
+{
+    (void)state;
+    struct audit_record first = chain[10], second = chain[20];
+    chain[10] = second;
+    chain[10].number = 11;
+    chain[20] = first;
+    chain[20].number = 21;
+    json_t *findings = json_incref(verify(0));
+    expect(json_incref(findings), 2, 11, "reordered");
+    expect(findings, 2, 21, "reordered");
+    json_decref(findings);
+}
+
+static void test_cut_tail(void **state)
+{
+    (void)state;
+    struct chain_anchor anchor = {.number = RECORDS, .where = "the test"};
+    json_t *findings = json_array();
+    uint64_t records = 0;
+    chain_count = RECORDS - 3;
+    assert_int_equal(chain_verify(NULL, "node1", &anchor, 1, findings, &records, NULL), SSO_OK);
+    expect(findings, 1, RECORDS - 2, "truncated");
+}
+
+static void test_whole_chain_made_anew(void **state)
+{
+    (void)state;
+    struct chain_anchor anchor = {.number = RECORDS, .where = "the test"};
+    json_t *findings = json_array();
+    uint64_t records = 0;
+    memset(anchor.hash, 7, sizeof anchor.hash);
+    assert_int_equal(chain_verify(NULL, "node1", &anchor, 1, findings, &records, NULL), SSO_OK);
+    expect(findings, 1, RECORDS, "changed");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_sound_chain, make_chain),
+        cmocka_unit_test_setup(test_changed_record, make_chain),
+        cmocka_unit_test_setup(test_missing_records, make_chain),
+        cmocka_unit_test_setup(test_reordered_records, make_chain),
+        cmocka_unit_test_setup(test_cut_tail, make_chain),
+        cmocka_unit_test_setup(test_whole_chain_made_anew, make_chain),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
