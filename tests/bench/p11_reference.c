@@ -126,7 +126,7 @@ static CK_OBJECT_HANDLE make_master(struct bench *bench, bool wraps)
         {CKA_CLASS, &class_secret, sizeof class_secret},
         {CKA_KEY_TYPE, &type_aes, sizeof type_aes},
         {CKA_VALUE_LEN, &bytes, sizeof bytes},
-        {CKA_TOKEN, &no, 1},
+        {CKA_TOKEN, &yes, 1},
         {CKA_PRIVATE, &yes, 1},
         {CKA_SENSITIVE, &yes, 1},
         {CKA_EXTRACTABLE, &no, 1},
@@ -134,6 +134,9 @@ static CK_OBJECT_HANDLE make_master(struct bench *bench, bool wraps)
         {CKA_UNWRAP, kw, 1},
         {CKA_ENCRYPT, gcm, 1},
         {CKA_DECRYPT, gcm, 1},
+        {CKA_SIGN, &no, 1},
+        {CKA_VERIFY, &no, 1},
+        {CKA_DERIVE, &no, 1},
     };
     CK_MECHANISM generate = {.mechanism = CKM_AES_KEY_GEN};
     CK_OBJECT_HANDLE key;

@@ -39,6 +39,8 @@ def make_installation():
 
     yield make
     for installation in made:
+        installation.kill()
+    for installation in made:
         installation.close()
 
 
