@@ -152,12 +152,14 @@ static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, 
     return store_audit_append(tx, chain->record, chain->count, err);
 }
 
-static enum sso_code commit_jobs(struct committer *committer, struct job *jobs,
+/* *begun: a job may be to blame for a failure; else the database is, and no job fares better. */
+static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, bool *begun,
                                  struct sso_error *err)
 {
     struct chain chain = {0};
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(committer->store, STORE_WRITE, &tx, err);
+    *begun = rc == SSO_OK;
     if (rc != SSO_OK || (rc = run_jobs(committer, tx, jobs, &chain, err)) != SSO_OK ||
         (rc = store_commit(&tx, err)) != SSO_OK)
         goto out;
@@ -178,24 +180,36 @@ static void fail_jobs(struct job *jobs, const struct sso_error *why)
     }
 }
 
-/* Together, and where that fails each alone, so that one cannot fail the others. */
+/* Each in a transaction of its own, so that one cannot fail the others. */
+static void do_each(struct committer *committer, struct job *jobs, struct sso_error *problem)
+{
+    bool begun = true;
+    enum sso_code rc = SSO_OK;
+    for (struct job *job = jobs, *next; job != NULL; job = next) {
+        next = job->next;
+        job->next = NULL;
+        if (begun)
+            rc = commit_jobs(committer, job, &begun, problem);
+        if (rc != SSO_OK)
+            fail_jobs(job, problem);
+        job->next = next;
+    }
+    if (rc == SSO_OK)
+        *problem = (struct sso_error){0};
+}
+
+/* Together, and where that fails each alone. */
 static void do_jobs(struct committer *committer, struct job *jobs)
 {
     struct sso_error problem = {0};
-    if (commit_jobs(committer, jobs, &problem) != SSO_OK) {
-        if (jobs->next == NULL) {
-            fail_jobs(jobs, &problem);
-        } else {
-            for (struct job *job = jobs, *next; job != NULL; job = next) {
-                next = job->next;
-                job->next = NULL;
-                problem = (struct sso_error){0};
-                if (commit_jobs(committer, job, &problem) != SSO_OK)
-                    fail_jobs(job, &problem);
-                job->next = next;
-            }
-        }
-    }
+    bool begun;
+    enum sso_code rc = commit_jobs(committer, jobs, &begun, &problem);
+    if (rc != SSO_OK && begun && jobs->next != NULL)
+        do_each(committer, jobs, &problem);
+    else if (rc != SSO_OK)
+        fail_jobs(jobs, &problem);
+    else
+        problem = (struct sso_error){0};
     pthread_mutex_lock(&committer->lock);
     committer->health = problem;
     pthread_mutex_unlock(&committer->lock);

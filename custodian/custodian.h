@@ -25,7 +25,9 @@ struct custodian {
     struct spawner *spawner;
     struct hsm *pool[CONFIG_HSM_MAX];
     size_t pool_count;
-    struct store *store;     /* NULL while the database is not reachable (custodian_store) */
+    /* Each is made once and then stays, so requests that passed custodian_ready or
+     * custodian_database use them without a lock. */
+    struct store *store;     /* NULL until the database was reached once */
     struct keyring *keyring; /* NULL before the system is known */
     struct policy policy;    /* key empty before a worker opened it */
     struct committer *committer;
@@ -49,15 +51,12 @@ struct custodian {
     enum suite_id active_suite;
     struct sso_error readiness; /* SSO_OK: everything can be served; else why not (§5.3) */
     bool policy_known;          /* database open, policy key there: what OP_DATABASE needs */
-    bool store_available;       /* at the last refresh */
     uint64_t revocation;
     uint64_t poll_interval_ms;
     struct sealed_key policy_sealed; /* as last read, for the test of decryption */
-    uint32_t newest; /* highest generation number that a refresh has tried to open */
-
-    bool tampered; /* the last refresh found a wrong tag */
-
-    pthread_mutex_t refreshing;   /* one refresh at a time */
+    pthread_mutex_t refreshing;      /* one refresh at a time; it alone uses the next two */
+    uint32_t newest;                 /* highest generation number that it has tried to open */
+    bool tampered;                   /* the last one found a wrong tag */
     atomic_bool lookups_required; /* setting audit.lookups: no reply before its record is durable */
 
     /* Abilities as last tested (§5.3, tested continuously). */

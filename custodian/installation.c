@@ -182,31 +182,43 @@ static uint64_t setting_ms(const struct snapshot *now, const char *name, uint64_
     return value != NULL && parse_duration_ms(value, &ms) ? ms : otherwise;
 }
 
-/* Cache and rotation manager live under settings, so they come after these are proven. */
-static enum sso_code take_up_settings(struct custodian *custodian, const struct snapshot *now,
-                                      struct sso_error *err)
+/* Cache and rotation manager live under settings, so they come after these are proven; once, since
+ * requests use them without a lock. */
+static enum sso_code make_last_parts(struct custodian *custodian, const struct snapshot *now,
+                                     struct sso_error *err)
 {
     const struct config *config = custodian->config;
-    const char *lookups = snapshot_setting(now, "audit.lookups");
-    const char *revocation = snapshot_setting(now, SETTING_REVOCATION);
-    atomic_store(&custodian->lookups_required, lookups == NULL || strcmp(lookups, "relaxed") != 0);
-    struct row_key_cache *cache = custodian->cache;
-    struct rotation_manager *rotation = custodian->rotation;
-    enum sso_code rc = SSO_OK;
-    if (cache == NULL)
-        rc = row_key_cache_new(config->cache.max_entries,
-                               setting_ms(now, "cache.lease", config->cache.lease_ms), &cache, err);
-    if (rc == SSO_OK && rotation == NULL)
-        rc = rotation_manager_new(custodian, &rotation, err);
+    struct row_key_cache *cache = NULL;
+    struct rotation_manager *rotation = NULL;
+    if (custodian->rotation != NULL)
+        return SSO_OK;
+    enum sso_code rc =
+        row_key_cache_new(config->cache.max_entries,
+                          setting_ms(now, "cache.lease", config->cache.lease_ms), &cache, err);
+    if (rc != SSO_OK)
+        return rc;
+    if ((rc = rotation_manager_new(custodian, &rotation, err)) != SSO_OK) {
+        row_key_cache_free(&cache);
+        return rc;
+    }
     pthread_rwlock_wrlock(&custodian->lock);
     custodian->cache = cache;
     custodian->rotation = rotation;
+    custodian->policy_known = true;
+    pthread_rwlock_unlock(&custodian->lock);
+    return SSO_OK;
+}
+
+static void take_up_settings(struct custodian *custodian, const struct snapshot *now)
+{
+    const char *lookups = snapshot_setting(now, "audit.lookups");
+    const char *revocation = snapshot_setting(now, SETTING_REVOCATION);
+    atomic_store(&custodian->lookups_required, lookups == NULL || strcmp(lookups, "relaxed") != 0);
+    pthread_rwlock_wrlock(&custodian->lock);
     custodian->revocation = revocation != NULL ? strtoull(revocation, NULL, 10) : 0;
     custodian->poll_interval_ms =
-        setting_ms(now, "cluster.poll_interval", config->cluster.poll_interval_ms);
-    custodian->policy_known = rc == SSO_OK;
+        setting_ms(now, "cluster.poll_interval", custodian->config->cluster.poll_interval_ms);
     pthread_rwlock_unlock(&custodian->lock);
-    return rc;
 }
 
 static void raise_or_clear(struct custodian *custodian, enum event event, bool raise,
@@ -276,7 +288,6 @@ static void publish(struct custodian *custodian, const struct generation *active
     pthread_rwlock_wrlock(&custodian->lock);
     bool news = custodian->readiness.code != readiness->code;
     custodian->readiness = *readiness;
-    custodian->store_available = true;
     if (active != NULL) {
         custodian->active = active->number;
         custodian->active_compromised = active->compromised;
@@ -300,8 +311,10 @@ static enum sso_code prove(struct custodian *custodian, const struct snapshot *n
     if (rc != SSO_OK)
         return opened == SSO_OK ? rc : sso_fail(err, opened, "%s", closed.detail);
     if ((rc = snapshot_check_settings(now, &custodian->policy, custodian->config, err)) != SSO_OK ||
-        (rc = take_up_settings(custodian, now, err)) != SSO_OK ||
-        (rc = snapshot_active(now, &custodian->policy, active, err)) != SSO_OK)
+        (rc = make_last_parts(custodian, now, err)) != SSO_OK)
+        return rc;
+    take_up_settings(custodian, now);
+    if ((rc = snapshot_active(now, &custodian->policy, active, err)) != SSO_OK)
         return rc;
     if (opened != SSO_OK && !keyring_has(custodian->keyring, (*active)->number))
         return sso_fail(err, opened, "%s", closed.detail);
@@ -339,7 +352,6 @@ static enum sso_code take_up(struct custodian *custodian, const struct snapshot 
 static void database_lost(struct custodian *custodian, const struct sso_error *problem)
 {
     pthread_rwlock_wrlock(&custodian->lock);
-    custodian->store_available = false;
     if (!custodian->policy_known)
         custodian->readiness = *problem;
     pthread_rwlock_unlock(&custodian->lock);

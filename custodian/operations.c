@@ -151,7 +151,7 @@ static void log_record(const struct request *request)
 {
     char id[2 * REQUEST_ID_BYTES + 1];
     hex_encode(request->request_id, sizeof request->request_id, id);
-    log_line(LOG_LEVEL_WARNING, "audited here, since no database is known", "operation",
+    log_line(LOG_LEVEL_WARNING, "audited here, since the database cannot be written", "operation",
              request->audit.operation, "actor", request->audit.actor, "target",
              request->audit.target, "outcome", request->audit.outcome, "request", id, NULL);
 }
@@ -167,7 +167,9 @@ static enum sso_code write_record(struct request *request, enum sso_code rc, str
     snprintf(record->outcome, sizeof record->outcome, "%s",
              rc == SSO_OK ? "ok" : sso_code_facts(rc)->name);
     struct committer *committer = custodian_committer(custodian);
-    if (committer == NULL && (flags & OP_LOGGED)) {
+    /* What the database just refused it would refuse again, after as long a wait. */
+    bool refused = rc == SSO_DATABASE_UNAVAILABLE || rc == SSO_AUDIT_UNAVAILABLE;
+    if (refused || (committer == NULL && (flags & OP_LOGGED))) {
         log_record(request);
         return SSO_OK;
     }

@@ -15,7 +15,9 @@
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_LAST_MS 4000
 #define ABILITY_INTERVAL_MS 5000
-#define ABILITY_DEADLINE_MS 10000
+#define ABILITY_DEADLINE_MS 5000
+/* While a token or an ability is gone, so that its return is soon seen. */
+#define TROUBLE_INTERVAL_MS 250
 
 struct supervision {
     struct custodian *custodian;
@@ -239,6 +241,18 @@ static uint64_t interval_of(struct custodian *custodian)
     return interval_ms;
 }
 
+static bool in_trouble(struct custodian *custodian)
+{
+    static const enum event signs[] = {EVENT_HSM_UNAVAILABLE, EVENT_PIN_REFUSED,
+                                       EVENT_ENCRYPT_FAILED, EVENT_DECRYPT_FAILED,
+                                       EVENT_AUDIT_UNAVAILABLE};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        if (event_age_ms(custodian->events, signs[i]) >= 0)
+            return true;
+    }
+    return false;
+}
+
 /* One round; returns for how long to sleep. */
 static uint64_t look(struct supervision *self, bool woken)
 {
@@ -266,6 +280,8 @@ static uint64_t look(struct supervision *self, bool woken)
     watch_audit(custodian);
     if (self->backoff_ms != 0)
         return with_jitter(self->backoff_ms);
+    if (in_trouble(custodian))
+        return TROUBLE_INTERVAL_MS;
     int64_t left_ms = self->next_poll_ms - boot_clock_ms();
     return left_ms < ABILITY_INTERVAL_MS ? (uint64_t)(left_ms > 0 ? left_ms : 0)
                                          : ABILITY_INTERVAL_MS;

@@ -2,71 +2,114 @@
 
 #include <stdio.h>
 
-#define CKR_NAMES(X)                                                                                                         \
-    X(CKR_OK)                                                                                                                \
-    X(CKR_CANCEL)                                                                                                            \
-    X(CKR_HOST_MEMORY)                                                                                                       \
-    X(CKR_SLOT_ID_INVALID) X(CKR_GENERAL_ERROR) X(CKR_FUNCTION_FAILED) X(CKR_ARGUMENTS_BAD) X(                               \
-        CKR_NO_EVENT) X(CKR_NEED_TO_CREATE_THREADS) X(CKR_CANT_LOCK) X(CKR_ATTRIBUTE_READ_ONLY)                              \
-        X(CKR_ATTRIBUTE_SENSITIVE) X(CKR_ATTRIBUTE_TYPE_INVALID) X(CKR_ATTRIBUTE_VALUE_INVALID) X(                           \
-            CKR_ACTION_PROHIBITED) X(CKR_DATA_INVALID) X(CKR_DATA_LEN_RANGE) X(CKR_DEVICE_ERROR) X(CKR_DEVICE_MEMORY)        \
-            X(CKR_DEVICE_REMOVED) X(CKR_ENCRYPTED_DATA_INVALID) X(CKR_ENCRYPTED_DATA_LEN_RANGE) X(                           \
-                CKR_FUNCTION_CANCELED) X(CKR_FUNCTION_NOT_PARALLEL) X(CKR_FUNCTION_NOT_SUPPORTED)                            \
-                X(CKR_KEY_HANDLE_INVALID) X(CKR_KEY_SIZE_RANGE) X(CKR_KEY_TYPE_INCONSISTENT) X(                              \
-                    CKR_KEY_NOT_NEEDED) X(CKR_KEY_CHANGED) X(CKR_KEY_NEEDED) X(CKR_KEY_INDIGESTIBLE)                         \
-                    X(CKR_KEY_FUNCTION_NOT_PERMITTED) X(CKR_KEY_NOT_WRAPPABLE) X(CKR_KEY_UNEXTRACTABLE) X(                   \
-                        CKR_MECHANISM_INVALID) X(CKR_MECHANISM_PARAM_INVALID) X(CKR_OBJECT_HANDLE_INVALID)                   \
-                        X(CKR_OPERATION_ACTIVE) X(CKR_OPERATION_NOT_INITIALIZED) X(CKR_PIN_INCORRECT) X(                     \
-                            CKR_PIN_INVALID) X(CKR_PIN_LEN_RANGE) X(CKR_PIN_EXPIRED) X(CKR_PIN_LOCKED)                       \
-                            X(CKR_SESSION_CLOSED) X(CKR_SESSION_COUNT) X(CKR_SESSION_HANDLE_INVALID) X(                      \
-                                CKR_SESSION_PARALLEL_NOT_SUPPORTED) X(CKR_SESSION_READ_ONLY)                                 \
-                                X(CKR_SESSION_EXISTS) X(CKR_SESSION_READ_ONLY_EXISTS) X(                                     \
-                                    CKR_SESSION_READ_WRITE_SO_EXISTS) X(CKR_SIGNATURE_INVALID)                               \
-                                    X(CKR_SIGNATURE_LEN_RANGE) X(CKR_TEMPLATE_INCOMPLETE) X(                                 \
-                                        CKR_TEMPLATE_INCONSISTENT) X(CKR_TOKEN_NOT_PRESENT)                                  \
-                                        X(CKR_TOKEN_NOT_RECOGNIZED) X(CKR_TOKEN_WRITE_PROTECTED) X(                          \
-                                            CKR_UNWRAPPING_KEY_SIZE_RANGE) X(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT)           \
-                                            X(CKR_USER_ALREADY_LOGGED_IN) X(CKR_USER_NOT_LOGGED_IN) X(                       \
-                                                CKR_USER_PIN_NOT_INITIALIZED) X(CKR_USER_TYPE_INVALID)                       \
-                                                X(CKR_USER_ANOTHER_ALREADY_LOGGED_IN) X(                                     \
-                                                    CKR_USER_TOO_MANY_TYPES) X(CKR_WRAPPED_KEY_INVALID)                      \
-                                                    X(CKR_WRAPPED_KEY_LEN_RANGE) X(                                          \
-                                                        CKR_WRAPPING_KEY_HANDLE_INVALID) X(CKR_WRAPPING_KEY_SIZE_RANGE)      \
-                                                        X(CKR_WRAPPING_KEY_TYPE_INCONSISTENT) X(                             \
-                                                            CKR_RANDOM_SEED_NOT_SUPPORTED) X(CKR_RANDOM_NO_RNG)              \
-                                                            X(CKR_DOMAIN_PARAMS_INVALID) X(                                  \
-                                                                CKR_CURVE_NOT_SUPPORTED) X(CKR_BUFFER_TOO_SMALL)             \
-                                                                X(CKR_SAVED_STATE_INVALID) X(                                \
-                                                                    CKR_INFORMATION_SENSITIVE) X(CKR_STATE_UNSAVEABLE)       \
-                                                                    X(CKR_CRYPTOKI_NOT_INITIALIZED) X(                       \
-                                                                        CKR_CRYPTOKI_ALREADY_INITIALIZED)                    \
-                                                                        X(CKR_MUTEX_BAD) X(                                  \
-                                                                            CKR_MUTEX_NOT_LOCKED)                            \
-                                                                            X(CKR_NEW_PIN_MODE) X(                           \
-                                                                                CKR_NEXT_OTP) X(CKR_EXCEEDED_MAX_ITERATIONS) \
-                                                                                X(CKR_FIPS_SELF_TEST_FAILED) X(              \
-                                                                                    CKR_LIBRARY_LOAD_FAILED)                 \
-                                                                                    X(CKR_PIN_TOO_WEAK)                      \
-                                                                                        X(CKR_PUBLIC_KEY_INVALID)            \
-                                                                                            X(CKR_FUNCTION_REJECTED)
+/* clang-format off */
+#define NAME(code) {code, #code}
+static const struct {
+    CK_RV rv;
+    const char *name;
+} names[] = {
+    NAME(CKR_OK),
+    NAME(CKR_CANCEL),
+    NAME(CKR_HOST_MEMORY),
+    NAME(CKR_SLOT_ID_INVALID),
+    NAME(CKR_GENERAL_ERROR),
+    NAME(CKR_FUNCTION_FAILED),
+    NAME(CKR_ARGUMENTS_BAD),
+    NAME(CKR_NO_EVENT),
+    NAME(CKR_NEED_TO_CREATE_THREADS),
+    NAME(CKR_CANT_LOCK),
+    NAME(CKR_ATTRIBUTE_READ_ONLY),
+    NAME(CKR_ATTRIBUTE_SENSITIVE),
+    NAME(CKR_ATTRIBUTE_TYPE_INVALID),
+    NAME(CKR_ATTRIBUTE_VALUE_INVALID),
+    NAME(CKR_ACTION_PROHIBITED),
+    NAME(CKR_DATA_INVALID),
+    NAME(CKR_DATA_LEN_RANGE),
+    NAME(CKR_DEVICE_ERROR),
+    NAME(CKR_DEVICE_MEMORY),
+    NAME(CKR_DEVICE_REMOVED),
+    NAME(CKR_ENCRYPTED_DATA_INVALID),
+    NAME(CKR_ENCRYPTED_DATA_LEN_RANGE),
+    NAME(CKR_FUNCTION_CANCELED),
+    NAME(CKR_FUNCTION_NOT_PARALLEL),
+    NAME(CKR_FUNCTION_NOT_SUPPORTED),
+    NAME(CKR_KEY_HANDLE_INVALID),
+    NAME(CKR_KEY_SIZE_RANGE),
+    NAME(CKR_KEY_TYPE_INCONSISTENT),
+    NAME(CKR_KEY_NOT_NEEDED),
+    NAME(CKR_KEY_CHANGED),
+    NAME(CKR_KEY_NEEDED),
+    NAME(CKR_KEY_INDIGESTIBLE),
+    NAME(CKR_KEY_FUNCTION_NOT_PERMITTED),
+    NAME(CKR_KEY_NOT_WRAPPABLE),
+    NAME(CKR_KEY_UNEXTRACTABLE),
+    NAME(CKR_MECHANISM_INVALID),
+    NAME(CKR_MECHANISM_PARAM_INVALID),
+    NAME(CKR_OBJECT_HANDLE_INVALID),
+    NAME(CKR_OPERATION_ACTIVE),
+    NAME(CKR_OPERATION_NOT_INITIALIZED),
+    NAME(CKR_PIN_INCORRECT),
+    NAME(CKR_PIN_INVALID),
+    NAME(CKR_PIN_LEN_RANGE),
+    NAME(CKR_PIN_EXPIRED),
+    NAME(CKR_PIN_LOCKED),
+    NAME(CKR_SESSION_CLOSED),
+    NAME(CKR_SESSION_COUNT),
+    NAME(CKR_SESSION_HANDLE_INVALID),
+    NAME(CKR_SESSION_PARALLEL_NOT_SUPPORTED),
+    NAME(CKR_SESSION_READ_ONLY),
+    NAME(CKR_SESSION_EXISTS),
+    NAME(CKR_SESSION_READ_ONLY_EXISTS),
+    NAME(CKR_SESSION_READ_WRITE_SO_EXISTS),
+    NAME(CKR_SIGNATURE_INVALID),
+    NAME(CKR_SIGNATURE_LEN_RANGE),
+    NAME(CKR_TEMPLATE_INCOMPLETE),
+    NAME(CKR_TEMPLATE_INCONSISTENT),
+    NAME(CKR_TOKEN_NOT_PRESENT),
+    NAME(CKR_TOKEN_NOT_RECOGNIZED),
+    NAME(CKR_TOKEN_WRITE_PROTECTED),
+    NAME(CKR_UNWRAPPING_KEY_SIZE_RANGE),
+    NAME(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
+    NAME(CKR_USER_ALREADY_LOGGED_IN),
+    NAME(CKR_USER_NOT_LOGGED_IN),
+    NAME(CKR_USER_PIN_NOT_INITIALIZED),
+    NAME(CKR_USER_TYPE_INVALID),
+    NAME(CKR_USER_ANOTHER_ALREADY_LOGGED_IN),
+    NAME(CKR_USER_TOO_MANY_TYPES),
+    NAME(CKR_WRAPPED_KEY_INVALID),
+    NAME(CKR_WRAPPED_KEY_LEN_RANGE),
+    NAME(CKR_WRAPPING_KEY_HANDLE_INVALID),
+    NAME(CKR_WRAPPING_KEY_SIZE_RANGE),
+    NAME(CKR_WRAPPING_KEY_TYPE_INCONSISTENT),
+    NAME(CKR_RANDOM_SEED_NOT_SUPPORTED),
+    NAME(CKR_RANDOM_NO_RNG),
+    NAME(CKR_DOMAIN_PARAMS_INVALID),
+    NAME(CKR_CURVE_NOT_SUPPORTED),
+    NAME(CKR_BUFFER_TOO_SMALL),
+    NAME(CKR_SAVED_STATE_INVALID),
+    NAME(CKR_INFORMATION_SENSITIVE),
+    NAME(CKR_STATE_UNSAVEABLE),
+    NAME(CKR_CRYPTOKI_NOT_INITIALIZED),
+    NAME(CKR_CRYPTOKI_ALREADY_INITIALIZED),
+    NAME(CKR_MUTEX_BAD),
+    NAME(CKR_MUTEX_NOT_LOCKED),
+    NAME(CKR_NEW_PIN_MODE),
+    NAME(CKR_NEXT_OTP),
+    NAME(CKR_EXCEEDED_MAX_ITERATIONS),
+    NAME(CKR_FIPS_SELF_TEST_FAILED),
+    NAME(CKR_LIBRARY_LOAD_FAILED),
+    NAME(CKR_PIN_TOO_WEAK),
+    NAME(CKR_PUBLIC_KEY_INVALID),
+    NAME(CKR_FUNCTION_REJECTED),
+};
+/* clang-format on */
 
 const char *ckr_name(CK_RV rv, char out[static CKR_NAME_SIZE])
 {
-    const char *name = NULL;
-    switch (rv) {
-#define X(code)                                                                                    \
-    case code:                                                                                     \
-        name = #code;                                                                              \
-        break;
-        CKR_NAMES(X)
-#undef X
-    default:
-        break;
-    }
-    if (name != NULL)
-        snprintf(out, CKR_NAME_SIZE, "%s", name);
-    else
-        snprintf(out, CKR_NAME_SIZE, "CKR_0x%lx", rv);
+    snprintf(out, CKR_NAME_SIZE, "CKR_0x%lx", rv);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].rv == rv)
+            snprintf(out, CKR_NAME_SIZE, "%s", names[i].name);
     return out;
 }
 

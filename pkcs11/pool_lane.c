@@ -63,6 +63,9 @@ static void start_failed(struct hsm *hsm, bool died, const struct sso_error *err
     hsm->last_error = *err;
     if (hsm->ready > 0 || (died && hsm->failures < SILENT_STARTS_MAX))
         return;
+    /* SoftHSM overlooks a token that another process writes to at that moment. */
+    if (err->code == SSO_TOKEN_NOT_FOUND && hsm->failures < 2)
+        return;
     note_state(hsm, state_for(err->code), err->detail);
     struct sso_error refusal;
     enum sso_code code = pool_refusal(hsm, &refusal);

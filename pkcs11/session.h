@@ -27,8 +27,10 @@ struct session {
     struct token *token;
     struct generation_table *table;
     CK_SESSION_HANDLE handle;
-    uint8_t *row_key; /* ROW_KEY_BYTES of locked memory, for keys that pass through */
-    uint8_t *scratch; /* SESSION_SCRATCH_BYTES of it, for what a token writes */
+    uint8_t *row_key;     /* ROW_KEY_BYTES of locked memory, for keys that pass through */
+    uint8_t *scratch;     /* SESSION_SCRATCH_BYTES of it, for what a token writes */
+    uint8_t random[1024]; /* for IVs: one call of the generator for many of them */
+    size_t random_left_bytes;
     unsigned edition;
     struct session_key keys[GENERATIONS_MAX];
     size_t key_count;

@@ -24,12 +24,25 @@ static CK_GCM_PARAMS gcm_params(const uint8_t *iv, const uint8_t *binding)
                            .ulTagBits = GCM_TAG_BYTES * 8};
 }
 
+/* Every byte of the store is used once. */
+static bool next_iv(struct session *session, uint8_t iv[static IV_BYTES])
+{
+    if (session->random_left_bytes < IV_BYTES) {
+        if (RAND_bytes(session->random, sizeof session->random) != 1)
+            return false;
+        session->random_left_bytes = sizeof session->random;
+    }
+    session->random_left_bytes -= IV_BYTES;
+    memcpy(iv, session->random + session->random_left_bytes, IV_BYTES);
+    return true;
+}
+
 static struct outcome wrap(struct session *session, CK_OBJECT_HANDLE key,
                            const uint8_t binding[static BINDING_BYTES], const uint8_t *row_key,
                            struct wrapped_key *out)
 {
     uint8_t iv[IV_BYTES];
-    if (RAND_bytes(iv, sizeof iv) != 1)
+    if (!next_iv(session, iv))
         return (struct outcome){FN_EncryptInit, CKR_HOST_MEMORY};
     memcpy(out->bytes, iv, IV_BYTES);
     CK_GCM_PARAMS params = gcm_params(iv, binding);

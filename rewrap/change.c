@@ -92,9 +92,13 @@ enum sso_code rewrap_retry_quarantined(struct store_tx *tx, const struct policy 
 {
     uint64_t quarantined = 0;
     enum sso_code rc = latest(tx, rotation, err);
-    if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantined, err)) != SSO_OK ||
-        quarantined == 0)
+    if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantined, err)) != SSO_OK)
         return rc;
+    /* Rows that left the quarantine by themselves, written anew or deleted, let the old generation
+     * retire: finish must count again. */
+    if (quarantined == 0 &&
+        (rotation->state != ROTATION_COMPLETED_WITH_ERRORS || rotation->dry_run))
+        return SSO_OK;
     if (rotation->dry_run)
         return sso_fail(err, SSO_BAD_REQUEST,
                         "the latest rotation was a dry run: start a new rotation, it tries the "

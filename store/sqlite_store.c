@@ -10,7 +10,7 @@
 #include "store/sqlite.h"
 
 #define SCHEME "sqlite"
-#define BUSY_TIMEOUT_MS 10000
+#define BUSY_TIMEOUT_MS 5000
 #define BUSY_TIMEOUT_MS_MAX 3600000
 
 /* --- the URL: sqlite:/path?busy_timeout=200ms&max_pages=N --- */

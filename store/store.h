@@ -23,7 +23,7 @@ struct store;
 struct store_tx;
 
 /* `url` as in [database]: sqlite:/absolute/path, perhaps with ?busy_timeout=200ms (how long to wait
- * for other programs, 10s where not said) and &max_pages=N (the file grows no further; 0: no
+ * for other programs, 5s where not said) and &max_pages=N (the file grows no further; 0: no
  * bound). SSO_CONFIG_ERROR where it is no such thing. SSO_DATABASE_UNAVAILABLE where there is none,
  * SSO_SCHEMA_NEWER, SSO_SCHEMA_OLDER, SSO_DATABASE_OF_OTHER_SYSTEM where it is some other
  * program's. */

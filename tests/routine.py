@@ -198,7 +198,7 @@ def meson_test(build, environment=None):
     for part in re.split(r"^=+ \d+/\d+ =+$", log.read_text(errors="replace"), flags=re.M)[1:]:
         part = part.split("\n\nOk: ")[0]
         result = re.search(r"^result:\s+(.*)$", part, re.M)
-        cases = {word: sum(map(int, re.findall(rf"^\[  {word} ?\] (\d+) test", part, re.M)))
+        cases = {word: sum(map(int, re.findall(rf"^\[ +{word} +\] (\d+) test", part, re.M)))
                  for word in ("PASSED", "FAILED", "SKIPPED")}
         here = Count(cases["PASSED"], cases["FAILED"], cases["SKIPPED"])
         bad = result is None or not re.match(r"exit status (0|77)\b", result.group(1))

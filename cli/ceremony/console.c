@@ -1,5 +1,6 @@
 /* What the person at the console did, in the audit chain of this node. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,13 @@ void console_warn(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     fprintf(stderr, "sso-hsm: warning: %s\n", text);
+}
+
+void console_hold_signals(void)
+{
+    static const int held[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
+        signal(held[i], SIG_IGN);
 }
 
 static uint64_t kept_number(const char *path)

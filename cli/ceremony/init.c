@@ -150,6 +150,7 @@ static enum sso_code make_system(struct ceremony *ceremony, enum suite_id suite,
                                  struct birth *birth, struct sso_error *err)
 {
     struct hsm *pool = installation_pool(ceremony, NULL);
+    console_hold_signals();
     enum sso_code rc =
         keyring_generate(ceremony->keyring, pool, 1, suite, ceremony->config->cluster.node,
                          &birth->generation, &birth->token, &birth->evidence, err);

@@ -70,6 +70,10 @@ void console_keep_head(const struct ceremony *ceremony, const struct audit_recor
 /* On standard error: what did not work out, but does not undo what was done. */
 void console_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* From here to the end of the process Ctrl-C and the like are ignored: between the making of a key
+ * and the commit of its row an interruption would leave a key that nobody knows. */
+void console_hold_signals(void);
+
 /* After a failure that `err` tells of: takes a key that no row describes out of the token again,
  * and says in `err` whether it is gone. Returns err's code. */
 enum sso_code console_undo_key(const struct ceremony *ceremony, struct hsm *pool,

@@ -5,6 +5,8 @@
 #include "cli/ceremony/installation.h"
 #include "common/json.h"
 
+#define NUMBERS_PASSED_MAX 16
+
 json_t *key_show_object(const struct ceremony *ceremony, const struct generation *generation,
                         const struct evidence *evidence, int64_t rows)
 {
@@ -95,6 +97,30 @@ static uint32_t next_number(const struct ceremony *ceremony)
     return highest + 1;
 }
 
+struct new_key {
+    struct generation generation;
+    struct generation_token token;
+    struct evidence evidence;
+};
+
+/* A number whose key somebody was killed over stands in the token without a row. It is passed over:
+ * numbers are never used again, and what is in the token is for a person to judge. */
+static enum sso_code make_key(struct ceremony *ceremony, struct hsm *pool, enum suite_id suite,
+                              struct new_key *out, struct sso_error *err)
+{
+    uint32_t first = next_number(ceremony);
+    for (uint32_t number = first;; number++) {
+        enum sso_code rc =
+            keyring_generate(ceremony->keyring, pool, number, suite, ceremony->config->cluster.node,
+                             &out->generation, &out->token, &out->evidence, err);
+        if (rc != SSO_ALREADY_EXISTS || number - first == NUMBERS_PASSED_MAX)
+            return rc;
+        console_warn("generation %u is passed over: the token holds a key of that number which "
+                     "the database does not know",
+                     number);
+    }
+}
+
 static enum sso_code finish_generation(struct ceremony *ceremony, struct generation *generation,
                                        struct generation_token *token, struct sso_error *err)
 {
@@ -119,9 +145,7 @@ static enum sso_code finish_generation(struct ceremony *ceremony, struct generat
 enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, const char *suite,
                                 json_t **result, struct sso_error *err)
 {
-    struct generation generation = {0};
-    struct generation_token generation_token = {0};
-    struct evidence evidence = {0};
+    struct new_key new = {0};
     struct hsm *pool = NULL;
     enum sso_code rc = open_all(ceremony, err);
     if (rc == SSO_OK)
@@ -132,22 +156,21 @@ enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, co
     enum suite_id suite_id = suite != NULL    ? suite_from_name(suite)
                              : active != NULL ? active->suite
                                               : SUITE_AES256_KW;
-    rc = keyring_generate(ceremony->keyring, pool, next_number(ceremony), suite_id,
-                          ceremony->config->cluster.node, &generation, &generation_token, &evidence,
-                          err);
+    console_hold_signals();
+    rc = make_key(ceremony, pool, suite_id, &new, err);
     if (rc != SSO_OK)
         return rc;
-    rc = finish_generation(ceremony, &generation, &generation_token, err);
+    rc = finish_generation(ceremony, &new.generation, &new.token, err);
     if (rc != SSO_OK)
-        return console_undo_key(ceremony, pool, &generation, err);
+        return console_undo_key(ceremony, pool, &new.generation, err);
 
     struct generation_token *grown =
         reallocarray(ceremony->token, ceremony->token_count + 1, sizeof *grown);
     if (grown != NULL) {
         ceremony->token = grown;
-        ceremony->token[ceremony->token_count++] = generation_token;
+        ceremony->token[ceremony->token_count++] = new.token;
     }
-    *result = key_show_object(ceremony, &generation, &evidence, 0);
+    *result = key_show_object(ceremony, &new.generation, &new.evidence, 0);
     return SSO_OK;
 }
 

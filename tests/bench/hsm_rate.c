@@ -1,9 +1,9 @@
 /*
- * Row keys rewrapped or released per second through a pool, without a database: what is between
- * p11_reference and P1.
+ * Row keys rewrapped, released, made or wrapped per second through a pool, without a database: what
+ * is between p11_reference and P1.
  *
- *   hsm_rate MODULE ENVIRONMENT TOKEN-URI aes256-kw|aes256-gcm rewrap|release WORKERS SECONDS
- *            [THREADS] [BATCH]
+ *   hsm_rate MODULE ENVIRONMENT TOKEN-URI aes256-kw|aes256-gcm rewrap|release|make|wrap WORKERS
+ *            SECONDS [THREADS] [BATCH]
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -21,12 +21,24 @@
 
 struct rate {
     struct hsm *hsm;
-    bool rewraps;
+    const char *operation;
     size_t batch;
     struct key_item *rows;
     _Atomic bool stop;
     _Atomic unsigned long long done;
 };
+
+static enum sso_code call(struct rate *rate, struct key_item *items, int64_t deadline,
+                          struct sso_error *err)
+{
+    if (strcmp(rate->operation, "rewrap") == 0)
+        return hsm_rewrap(rate->hsm, HSM_BULK, 2, items, rate->batch, deadline, err);
+    if (strcmp(rate->operation, "make") == 0)
+        return hsm_make(rate->hsm, HSM_LIVE, items, rate->batch, deadline, err);
+    if (strcmp(rate->operation, "wrap") == 0)
+        return hsm_wrap(rate->hsm, HSM_LIVE, items, rate->batch, deadline, err);
+    return hsm_unwrap(rate->hsm, HSM_LIVE, items, rate->batch, deadline, err);
+}
 
 static void *caller(void *arg)
 {
@@ -41,10 +53,7 @@ static void *caller(void *arg)
             items[i] = rate->rows[(first + i) % ROWS];
             items[i].row_key = keys + i * ROW_KEY_BYTES;
         }
-        int64_t deadline = boot_clock_ms() + 30000;
-        enum sso_code code =
-            rate->rewraps ? hsm_rewrap(rate->hsm, HSM_BULK, 2, items, rate->batch, deadline, &err)
-                          : hsm_unwrap(rate->hsm, HSM_LIVE, items, rate->batch, deadline, &err);
+        enum sso_code code = call(rate, items, boot_clock_ms() + 30000, &err);
         if (code != SSO_OK || items[0].code != SSO_OK) {
             fprintf(stderr, "hsm_rate: %s\n", err.detail);
             exit(1);
@@ -88,8 +97,8 @@ int main(int argc, char **argv)
     char state[] = "/tmp/hsm-rate-XXXXXX";
     wiping_allocator_install();
     if (argc < 8) {
-        fputs("usage: hsm_rate MODULE ENVIRONMENT TOKEN-URI SUITE rewrap|release WORKERS SECONDS "
-              "[THREADS] [BATCH]\n",
+        fputs("usage: hsm_rate MODULE ENVIRONMENT TOKEN-URI SUITE rewrap|release|make|wrap WORKERS "
+              "SECONDS [THREADS] [BATCH]\n",
               stderr);
         return 2;
     }
@@ -102,8 +111,7 @@ int main(int argc, char **argv)
                                  .worker_memory_limit_bytes = (uint64_t)1 << 30,
                                  .weak_token_accepted = true};
     int thread_count = argc > 8 ? atoi(argv[8]) : 4;
-    struct rate rate = {.rewraps = strcmp(argv[5], "rewrap") == 0,
-                        .batch = argc > 9 ? (size_t)atoi(argv[9]) : 256};
+    struct rate rate = {.operation = argv[5], .batch = argc > 9 ? (size_t)atoi(argv[9]) : 256};
     pthread_t threads[64];
     if (thread_count < 1 || thread_count > 64 || rate.batch < 1 || rate.batch > BATCH_MAX)
         return 2;
@@ -127,6 +135,9 @@ int main(int argc, char **argv)
     rate.stop = true;
     for (int i = 0; i < thread_count; i++)
         pthread_join(threads[i], NULL);
+    struct hsm_status status;
+    hsm_status(rate.hsm, &status);
+    printf("worker_microseconds=%.1f ", (double)status.call_microseconds / (double)status.calls);
     printf("suite=%s operation=%s workers=%s threads=%d batch=%zu rows_per_second=%.0f\n", argv[4],
            argv[5], argv[6], thread_count, rate.batch, (double)rows * 1000 / (double)took);
     for (size_t n = 0; n < 2; n++)

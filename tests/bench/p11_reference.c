@@ -276,6 +276,9 @@ static _Noreturn void run(const struct options *o, struct shared *shared, int nu
     bool wraps = strcmp(o->suite, "aes256-kw") == 0, rewraps = strcmp(o->operation, "rewrap") == 0;
     if (bench == NULL)
         exit(1);
+    /* One after the other: SoftHSM overlooks a token that another process writes to. */
+    while (atomic_load(&shared->ready) < number)
+        usleep(1000);
     start_module(bench, o);
     log_in(bench, o->pin_file);
     make_rows(bench, wraps);
