@@ -21,6 +21,8 @@ static enum sso_code code_for_requests(enum sso_code code)
     case SSO_SCHEMA_OLDER:
     case SSO_DATABASE_OF_OTHER_SYSTEM:
         return SSO_DATABASE_UNAVAILABLE;
+    case SSO_KEY_NOT_ACCEPTABLE: /* a key of that name is no master secret */
+        return SSO_NO_MASTER_SECRET;
     default:
         return SSO_HSM_UNAVAILABLE;
     }

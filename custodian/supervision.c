@@ -127,7 +127,9 @@ static enum sso_code code_for_events(enum sso_code rc)
 {
     bool of_database =
         rc == SSO_SCHEMA_NEWER || rc == SSO_SCHEMA_OLDER || rc == SSO_DATABASE_OF_OTHER_SYSTEM;
-    return of_database ? SSO_DATABASE_UNAVAILABLE : rc;
+    if (of_database)
+        return SSO_DATABASE_UNAVAILABLE;
+    return rc == SSO_KEY_NOT_ACCEPTABLE ? SSO_NO_MASTER_SECRET : rc;
 }
 
 static void watch_audit(struct custodian *custodian)

@@ -115,10 +115,12 @@ def p1(bench):
                 limit.append(bench.reference(it, suite))
                 ours.append(bench.rotate(it, suite))
                 say(f"P1 {suite} run {run + 1}: ours {ours[-1]:.0f}/s, limit {limit[-1]}/s")
-        figure, bound = statistics.median(ours), statistics.median(limit)
-        print(f"P1 {suite} ratio={figure / bound:.2f} ours={figure:.0f}/s limit={bound:.0f}/s"
+        # Of pairs measured one right after the other: what else the machine does hits both sides.
+        ratio = statistics.median(mine / bound for mine, bound in zip(ours, limit))
+        print(f"P1 {suite} ratio={ratio:.2f} ours={statistics.median(ours):.0f}/s"
+              f" limit={statistics.median(limit):.0f}/s"
               f" runs={bench.runs} rows={rows} workers={WORKERS}", flush=True)
-        if figure / bound > 1.05:
+        if ratio > 1.05:
             raise BenchError("a ratio above 1.05 means that the limit was not measured right")
 
 
