@@ -86,12 +86,21 @@ static enum sso_code set_up(struct sqlite_connection *connection, enum store_acc
     return rc;
 }
 
+/* Without its statistics SQLite takes no lock of the whole process at every allocation. Too late,
+ * and harmless, where the program has used SQLite before. */
+static void configure_library(void)
+{
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 enum sso_code sqlite_connect(struct sqlite_store *store, enum store_access access,
                              struct sqlite_connection **out, struct sso_error *err)
 {
+    static pthread_once_t library_once = PTHREAD_ONCE_INIT;
     struct sqlite_connection *connection = calloc(1, sizeof *connection);
     if (connection == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for a connection to %s", store->path);
+    (void)pthread_once(&library_once, configure_library);
     connection->store = store;
     /* Never SQLITE_OPEN_CREATE: a file that is gone must not come back empty. NOMUTEX: one thread
      * has a connection at a time. */

@@ -11,19 +11,16 @@ import pytest
 
 from installation import SANITIZED
 
-# Long and unlike anything else, so that a hit is a leak.
-PASSWORDS = [f"Plaintext-Canary-{n:02d}-q7Zx9Lw2Vb4Nc8" for n in range(20)]
+# Long and unlike anything else, so that a hit is a leak; alike at head and tail, so that a password
+# of which one end was wiped is found by the other.
+HEAD, TAIL = "Plaintext-Canary-", "-q7Zx9Lw2Vb4Nc8"
+PASSWORDS = [f"{HEAD}{n:02d}{TAIL}" for n in range(20)]
 PIN = "Pin-Canary-5tR8eW1y"
 
 
-def parts(secret):
-    """The text itself, and pieces of it: a wiped head must not hide what follows it."""
-    text = secret.encode()
-    return [text, text[4:-4], text[-16:], secret.encode("utf-16-le"), text.hex().encode()]
-
-
 def needles():
-    return [piece for secret in [*PASSWORDS, PIN] for piece in parts(secret)]
+    return [form for text in (HEAD[4:], TAIL[1:], PIN)
+            for form in (text.encode(), text.encode("utf-16-le"), text.encode().hex().encode())]
 
 
 def found_in(data, wanted=None):

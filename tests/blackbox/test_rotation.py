@@ -18,6 +18,8 @@ KILLS = 10
 # SSO_HSM_TEST_ROWS makes the crash test smaller where programs are slow (sanitizers).
 ROWS = int(os.environ.get("SSO_HSM_TEST_ROWS", "2000" if SANITIZED else "100000"))
 WRITES_BETWEEN_KILLS = 50
+# Enough for more than one transaction of the engine.
+FAULT_ROWS = 12000
 
 
 @contextlib.contextmanager
@@ -274,7 +276,7 @@ def test_kill_9_of_the_custodian_ten_times(running):
 
 @pytest.mark.parametrize("point", [
     "rotation.prepare", "rotation.before-switch", "rotation.after-switch", "rotation.batch-moved",
-    "rotation.before-commit", "rotation.after-commit", "rotation.after-commit:kill:2",
+    "rotation.before-commit", "rotation.after-commit", "rotation.before-commit:kill:2",
     "rotation.before-finish", "rotation.after-finish"])
 def test_killed_at_a_point_of_the_rotation(fault_installation, point):
     """Killed there, it goes on after the restart and loses nothing."""
@@ -282,7 +284,7 @@ def test_killed_at_a_point_of_the_rotation(fault_installation, point):
     it.init()
     it.start()
     it.create_app()
-    it.fill(2000)
+    it.fill(FAULT_ROWS)
     it.stop()
     it.start(environment={"SSO_HSM_FAULT": point if ":" in point else f"{point}:kill"})
     with contextlib.suppress(OSError, http.client.HTTPException):
@@ -294,7 +296,7 @@ def test_killed_at_a_point_of_the_rotation(fault_installation, point):
     it.kill()
     it.start()
     it.wait_rotation("completed")
-    assert_all_right(it, 2000)
+    assert_all_right(it, FAULT_ROWS)
     assert states(it)[1] == ("retired", 0)
 
 
