@@ -199,7 +199,9 @@ static int send_next(struct lane *lane)
 static void check_size(struct lane *lane, const struct reply_header *header)
 {
     struct hsm *hsm = lane->hsm;
+    /* Early enough: the worker serves, and grows, until another is ready in its place. */
     uint64_t limit = hsm->section->worker_memory_limit_bytes;
+    limit -= limit / 8;
     char text[32];
     if (lane->first_resident_bytes == 0)
         lane->first_resident_bytes = header->resident_bytes;
@@ -210,7 +212,7 @@ static void check_size(struct lane *lane, const struct reply_header *header)
         return;
     snprintf(text, sizeof text, "%llu", (unsigned long long)header->resident_bytes);
     log_line(grown ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
-             grown ? "a worker has grown past worker_memory_limit and is replaced"
+             grown ? "a worker has grown up to worker_memory_limit and is replaced"
                    : "worker_memory_limit is less than a fresh worker needs",
              "bytes", text, NULL);
     lane->replace = grown;
