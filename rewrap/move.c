@@ -53,6 +53,15 @@ static void screen_row(const struct engine *engine, struct batch *batch, size_t 
                     wrapped_bytes(generation->suite), row->generation);
 }
 
+/* Key wrap (RFC 3394) has no additional data: between two such generations a digest for each row
+ * would be made for nobody. */
+static bool needs_binding(const struct engine *engine, const struct credential_row *row)
+{
+    const struct generation *from = engine_generation(engine, row->generation);
+    return engine->target->suite != SUITE_AES256_KW || from == NULL ||
+           from->suite != SUITE_AES256_KW;
+}
+
 /* Fills the mover's items with rows that still wait for the HSM: all that may go together, else one
  * of those that go alone. */
 static void gather(struct mover *mover, const struct batch *batch)
@@ -68,8 +77,9 @@ static void gather(struct mover *mover, const struct batch *batch)
             mover->item[k] = (struct key_item){.generation = batch->row[i].generation,
                                                .wrapped = batch->row[i].wrapped,
                                                .row_key = mover->row_keys + k * ROW_KEY_BYTES};
-            row_binding_digest(engine->job->policy->system_id, &batch->row[i],
-                               mover->item[k].binding);
+            if (needs_binding(engine, &batch->row[i]))
+                row_binding_digest(engine->job->policy->system_id, &batch->row[i],
+                                   mover->item[k].binding);
             if (fate == FATE_WAITING_ALONE)
                 return;
         }
