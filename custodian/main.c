@@ -160,7 +160,7 @@ static enum sso_code serve(const struct config *config, struct sso_error *err)
     struct custodian *custodian = NULL;
     enum sso_code rc;
     if ((rc = check_users(config, err)) != SSO_OK ||
-        (rc = spawner_start(NULL, &spawner, err)) != SSO_OK)
+        (rc = spawner_start(NULL, config->hsm, config->hsm_count, &spawner, err)) != SSO_OK)
         return rc;
     set_signals();
     umask(077);

@@ -5,22 +5,12 @@
 #include "common/log.h"
 #include "pkcs11/pool.h"
 
-static enum sso_code say_hello(struct lane *lane, struct hello_reply *token, bool *died,
-                               struct sso_error *err)
+static enum sso_code read_greeting(struct lane *lane, struct hello_reply *token, bool *died,
+                                   struct sso_error *err)
 {
-    const struct config_hsm *section = lane->hsm->section;
-    const struct hello_request hello = {
-        .module = section->module != NULL ? section->module : "",
-        .init_args = section->init_args != NULL ? section->init_args : "",
-        .token = section->token != NULL ? section->token : "",
-        .sessions = section->sessions_per_worker == CONFIG_AUTO ? 1 : section->sessions_per_worker,
-        .weak_token_accepted = section->weak_token_accepted,
-    };
     struct decoder reply;
-    ENCODER_AUTO body = {0};
-    frame_put_hello(&body, &hello);
-    enum sso_code code = worker_process_call(&lane->process, FRAME_HELLO, &body,
-                                             section->deadline_ms, &reply, died, err);
+    enum sso_code code =
+        worker_process_greeting(&lane->process, lane->hsm->section->deadline_ms, &reply, died, err);
     if (code == SSO_OK && !frame_get_hello_reply(&reply, token))
         code = sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker answered with a damaged frame");
     return code;
@@ -120,7 +110,7 @@ enum sso_code lane_start_worker(struct lane *lane, bool *died, struct sso_error 
     unsigned sessions = 0;
     enum sso_code code = worker_process_start(&lane->process, hsm->section, err);
     if (code == SSO_OK)
-        code = say_hello(lane, &token, died, err);
+        code = read_greeting(lane, &token, died, err);
     if (code == SSO_OK) {
         pthread_mutex_lock(&hsm->mutex);
         hsm->token = token.token;

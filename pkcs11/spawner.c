@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "common/privileges.h"
+#include "pkcs11/frame.h"
 
 #ifndef SSO_LIBEXECDIR
 #define SSO_LIBEXECDIR "/usr/libexec/sso-hsm"
@@ -36,11 +37,12 @@ struct spawner {
 
 enum request_kind { REQUEST_SPAWN = 1, REQUEST_KILL };
 
+#define SECTION_NAME_BYTES 256
+
 struct request {
     uint32_t kind;
-    pid_t pid;              /* KILL */
-    char user[257];         /* SPAWN; "": as the spawner */
-    char environment[4096]; /* NAME=VALUE,… */
+    pid_t pid;                        /* KILL */
+    char section[SECTION_NAME_BYTES]; /* SPAWN */
 };
 
 struct answer {
@@ -54,6 +56,8 @@ struct nursery {
     int owner;   /* socket */
     int signals; /* signalfd for SIGCHLD */
     const char *worker;
+    const struct config_hsm *section; /* as they were at the fork */
+    size_t section_count;
     pid_t child[WORKERS_MAX];
     size_t count;
 };
@@ -67,6 +71,7 @@ static void reap(struct nursery *nursery)
                 nursery->child[i--] = nursery->child[--nursery->count];
 }
 
+/* Cuts the list: in the worker's own process, just before it becomes the worker. */
 static char *const *environment_of(char *list, char *entries[static 66])
 {
     size_t n = 0;
@@ -83,13 +88,14 @@ static char *const *environment_of(char *list, char *entries[static 66])
 }
 
 /* Between fork and exec. The exit codes are for a tracer's eyes: the pool sees the socket close. */
-static _Noreturn void become_worker(const char *worker, struct request *request, int socket)
+static _Noreturn void become_worker(const char *worker, const struct config_hsm *section,
+                                    int socket)
 {
-    static char *entries[66];
+    static char *entries[66], nothing[1];
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (request->user[0] != '\0' && become_user(request->user, NULL) != SSO_OK)
+    if (section->user != NULL && become_user(section->user, NULL) != SSO_OK)
         _exit(126);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
@@ -100,14 +106,15 @@ static _Noreturn void become_worker(const char *worker, struct request *request,
         _exit(126);
     close_range(WORKER_SOCKET_FD + 1, ~0U, 0);
     char *const argv[] = {(char *)WORKER_NAME, NULL};
-    execve(worker, argv, environment_of(request->environment, entries));
+    char *environment = section->environment != NULL ? section->environment : nothing;
+    execve(worker, argv, environment_of(environment, entries));
     _exit(127);
 }
 
 static enum sso_code check_user(const char *user, struct sso_error *err)
 {
     struct person person;
-    if (user[0] == '\0')
+    if (user == NULL)
         return SSO_OK;
     enum sso_code code = person_by_name(user, &person, err);
     if (code == SSO_OK && geteuid() != 0 && geteuid() != person.uid)
@@ -117,29 +124,68 @@ static enum sso_code check_user(const char *user, struct sso_error *err)
     return code;
 }
 
+static const struct config_hsm *find_section(const struct nursery *nursery, const char *name)
+{
+    for (size_t i = 0; i < nursery->section_count; i++) {
+        const char *here = nursery->section[i].name;
+        if (strcmp(here != NULL ? here : "", name) == 0)
+            return &nursery->section[i];
+    }
+    return NULL;
+}
+
+static const char *text_of(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
+/* Fits the socket's buffer whole: nobody reads yet. */
+static enum sso_code greet(const struct config_hsm *section, int socket, struct sso_error *err)
+{
+    static uint8_t room[FRAME_BYTES_MAX];
+    struct encoder frame = {.data = room, .capacity_bytes = sizeof room, .fixed = true};
+    const struct hello_request hello = {
+        .module = text_of(section->module),
+        .init_args = text_of(section->init_args),
+        .token = text_of(section->token),
+        .sessions = section->sessions_per_worker == CONFIG_AUTO ? 1 : section->sessions_per_worker,
+        .weak_token_accepted = section->weak_token_accepted,
+    };
+    frame_begin_request(&frame, SPAWNER_HELLO_ID, FRAME_HELLO);
+    frame_put_hello(&frame, &hello);
+    enum sso_code code = frame_finish(&frame, err);
+    if (code == SSO_OK && !frame_send(socket, &frame, boot_clock_ms() + GRACE_MS))
+        code = sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker ended before it was greeted");
+    return code;
+}
+
 /* On success *out is the pool's end. */
-static enum sso_code spawn(struct nursery *nursery, struct request *request, pid_t *pid, int *out,
-                           struct sso_error *err)
+static enum sso_code spawn(struct nursery *nursery, const struct config_hsm *section, pid_t *pid,
+                           int *out, struct sso_error *err)
 {
     int fds[2];
     if (nursery->count == WORKERS_MAX)
         return sso_fail(err, SSO_CONFIG_ERROR, "more than %d workers", WORKERS_MAX);
-    enum sso_code code = check_user(request->user, err);
+    enum sso_code code = check_user(section->user, err);
     if (code != SSO_OK)
         return code;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
         return sso_fail_errno(err, SSO_HSM_UNAVAILABLE, errno, "socketpair for a worker");
     *pid = fork();
     if (*pid == 0)
-        become_worker(nursery->worker, request, fds[1]);
+        become_worker(nursery->worker, section, fds[1]);
     close(fds[1]);
     if (*pid < 0) {
         close(fds[0]);
         return sso_fail_errno(err, SSO_HSM_UNAVAILABLE, errno, "fork for a worker");
     }
     nursery->child[nursery->count++] = *pid;
-    *out = fds[0];
-    return SSO_OK;
+    code = greet(section, fds[0], err);
+    if (code != SSO_OK)
+        close(fds[0]);
+    else
+        *out = fds[0];
+    return code;
 }
 
 static void send_answer(int socket, const struct answer *answer, int fd)
@@ -179,15 +225,19 @@ static bool serve_request(struct nursery *nursery)
         return true;
     if (n != (ssize_t)sizeof request)
         return false;
-    request.user[sizeof request.user - 1] = '\0';
-    request.environment[sizeof request.environment - 1] = '\0';
+    request.section[sizeof request.section - 1] = '\0';
     if (request.kind == REQUEST_KILL) {
         kill_child(nursery, request.pid);
         return true;
     }
     struct answer answer = {0};
     int fd = -1;
-    answer.err.code = spawn(nursery, &request, &answer.pid, &fd, &answer.err);
+    const struct config_hsm *section = find_section(nursery, request.section);
+    answer.err.code = section != NULL
+                          ? spawn(nursery, section, &answer.pid, &fd, &answer.err)
+                          : sso_fail(&answer.err, SSO_CONFIG_ERROR,
+                                     "there was no section [hsm %s] when this program was started",
+                                     request.section);
     send_answer(nursery->owner, &answer, fd);
     if (fd >= 0)
         close(fd);
@@ -210,9 +260,10 @@ static _Noreturn void end_all(struct nursery *nursery)
     _exit(0);
 }
 
-static _Noreturn void spawner_main(int owner, const char *worker)
+/* `nursery` is filled but for the descriptors. */
+static _Noreturn void spawner_main(struct nursery *nursery_of_owner, int owner)
 {
-    static struct nursery nursery;
+    struct nursery nursery = *nursery_of_owner;
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
@@ -221,10 +272,13 @@ static _Noreturn void spawner_main(int owner, const char *worker)
     signal(SIGTERM, SIG_IGN);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    /* What else the owner has open is not the spawner's, nor its workers'. */
+    if (owner > STDERR_FILENO + 1)
+        close_range(STDERR_FILENO + 1, (unsigned)owner - 1, 0);
+    close_range((unsigned)owner + 1, ~0U, 0);
     prctl(PR_SET_NAME, "sso-hsm-spawner");
     prctl(PR_SET_DUMPABLE, 0);
     nursery.owner = owner;
-    nursery.worker = worker;
     nursery.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     if (nursery.signals < 0)
         _exit(1);
@@ -272,8 +326,10 @@ static enum sso_code find_worker(char out[static PATH_MAX], struct sso_error *er
                     SSO_LIBEXECDIR);
 }
 
-enum sso_code spawner_start(const char *worker_program, struct spawner **out, struct sso_error *err)
+enum sso_code spawner_start(const char *worker_program, const struct config_hsm *sections,
+                            size_t section_count, struct spawner **out, struct sso_error *err)
 {
+    struct nursery nursery = {.section = sections, .section_count = section_count};
     char worker[PATH_MAX];
     int fds[2];
     if (worker_program == NULL) {
@@ -284,6 +340,7 @@ enum sso_code spawner_start(const char *worker_program, struct spawner **out, st
     } else if (access(worker_program, X_OK) != 0) {
         return sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "worker program %s", worker_program);
     }
+    nursery.worker = worker_program;
     struct spawner *spawner = calloc(1, sizeof *spawner);
     if (spawner == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the spawner");
@@ -294,7 +351,7 @@ enum sso_code spawner_start(const char *worker_program, struct spawner **out, st
     spawner->pid = fork();
     if (spawner->pid == 0) {
         close(fds[0]);
-        spawner_main(fds[1], worker_program);
+        spawner_main(&nursery, fds[1]);
     }
     close(fds[1]);
     if (spawner->pid < 0) {
@@ -334,18 +391,15 @@ static enum sso_code receive_answer(int socket, struct answer *answer, int *fd,
     return SSO_OK;
 }
 
-enum sso_code spawner_spawn(struct spawner *spawner, const char *user, const char *environment,
-                            int *out_socket, pid_t *out_pid, struct sso_error *err)
+enum sso_code spawner_spawn(struct spawner *spawner, const char *section, int *out_socket,
+                            pid_t *out_pid, struct sso_error *err)
 {
     struct request request = {.kind = REQUEST_SPAWN};
     struct answer answer = {0};
     int fd = -1;
-    size_t user_bytes = user != NULL ? strlen(user) : 0;
-    size_t environment_bytes = environment != NULL ? strlen(environment) : 0;
-    if (user_bytes >= sizeof request.user || environment_bytes >= sizeof request.environment)
-        return sso_fail(err, SSO_CONFIG_ERROR, "[hsm] user or environment is too long");
-    memcpy(request.user, user != NULL ? user : "", user_bytes);
-    memcpy(request.environment, environment != NULL ? environment : "", environment_bytes);
+    if (strlen(section) >= sizeof request.section)
+        return sso_fail(err, SSO_CONFIG_ERROR, "the name of a section [hsm NAME] is too long");
+    strcpy(request.section, section);
     pthread_mutex_lock(&spawner->mutex);
     enum sso_code code = SSO_OK;
     if (send(spawner->socket, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request)

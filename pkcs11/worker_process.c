@@ -33,8 +33,8 @@ enum sso_code worker_process_start(struct worker_process *process, const struct 
 {
     process->reader.have_bytes = 0;
     process->reader.taken_bytes = 0;
-    return spawner_spawn(process->spawner, section->user, section->environment, &process->socket,
-                         &process->pid, err);
+    return spawner_spawn(process->spawner, section->name != NULL ? section->name : "",
+                         &process->socket, &process->pid, err);
 }
 
 void worker_process_end(struct worker_process *process, bool kill)
@@ -67,23 +67,12 @@ static enum sso_code wait_for_frame(struct worker_process *process, int64_t dead
     return SSO_OK;
 }
 
-enum sso_code worker_process_call(struct worker_process *process, enum frame_kind kind,
-                                  const struct encoder *body, unsigned deadline_ms,
-                                  struct decoder *reply, bool *died, struct sso_error *err)
+static enum sso_code receive(struct worker_process *process, uint32_t id, int64_t deadline_ms,
+                             struct decoder *reply, bool *died, struct sso_error *err)
 {
-    int64_t deadline = boot_clock_ms() + deadline_ms;
     struct reply_header header;
-    uint32_t id = ++process->next_id;
-    frame_begin_request(&process->out, id, kind);
-    if (body != NULL)
-        encode_fixed(&process->out, body->data, body->length_bytes);
-    enum sso_code code = frame_finish(&process->out, err);
-    if (code != SSO_OK)
-        return code;
     *died = true;
-    if (!frame_send(process->socket, &process->out, deadline))
-        return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker ended before it was asked");
-    code = wait_for_frame(process, deadline, reply, err);
+    enum sso_code code = wait_for_frame(process, deadline_ms, reply, err);
     if (code != SSO_OK)
         return code;
     if (!frame_get_reply_header(reply, &header) || header.id != id)
@@ -95,4 +84,27 @@ enum sso_code worker_process_call(struct worker_process *process, enum frame_kin
         return sso_fail(err, header.code, "%s", text);
     }
     return SSO_OK;
+}
+enum sso_code worker_process_greeting(struct worker_process *process, unsigned deadline_ms,
+                                      struct decoder *reply, bool *died, struct sso_error *err)
+{
+    return receive(process, SPAWNER_HELLO_ID, boot_clock_ms() + deadline_ms, reply, died, err);
+}
+
+enum sso_code worker_process_call(struct worker_process *process, enum frame_kind kind,
+                                  const struct encoder *body, unsigned deadline_ms,
+                                  struct decoder *reply, bool *died, struct sso_error *err)
+{
+    int64_t deadline = boot_clock_ms() + deadline_ms;
+    uint32_t id = ++process->next_id;
+    frame_begin_request(&process->out, id, kind);
+    if (body != NULL)
+        encode_fixed(&process->out, body->data, body->length_bytes);
+    enum sso_code code = frame_finish(&process->out, err);
+    if (code != SSO_OK)
+        return code;
+    *died = true;
+    if (!frame_send(process->socket, &process->out, deadline))
+        return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker ended before it was asked");
+    return receive(process, id, deadline, reply, died, err);
 }

@@ -25,6 +25,11 @@ enum sso_code worker_process_start(struct worker_process *process, const struct 
 /* Closes the socket, upon which a worker in good health ends by itself; with `kill` it has to. */
 void worker_process_end(struct worker_process *process, bool kill);
 
+/* Waits for the answer to the hello that the spawner said to the new worker; else as below. */
+enum sso_code worker_process_greeting(struct worker_process *process, unsigned deadline_ms,
+                                      struct decoder *reply, bool *died, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* Sends one frame and waits for its answer; nothing else may be in flight. `body` may be NULL.
  * `*reply` is a view that stays until the next call. SSO_HSM_UNAVAILABLE with *died: the worker did
  * not answer and is of no more use. */

@@ -43,7 +43,8 @@ static enum sso_code begin(struct ceremony *ceremony, unsigned needs, struct sso
     enum sso_code rc = SSO_OK;
     ceremony->started_as_root = geteuid() == 0;
     if ((needs & CEREMONY_TOKEN) != 0)
-        rc = spawner_start(NULL, &ceremony->spawner, err);
+        rc = spawner_start(NULL, ceremony->config->hsm, ceremony->config->hsm_count,
+                           &ceremony->spawner, err);
     if (rc == SSO_OK)
         rc = person_at_console(&ceremony->person, err);
     if (rc == SSO_OK && (needs & CEREMONY_TOKEN) != 0)

@@ -12,7 +12,7 @@ enum sso_code installation_open_pools(struct ceremony *ceremony, const char *onl
             continue;
         ceremony->section[i] = config->hsm[i];
         if (single_worker)
-            ceremony->section[i].workers = ceremony->section[i].sessions_per_worker = 1;
+            ceremony->section[i].workers = 1;
         struct sso_error problem = {0};
         tried++;
         if (hsm_open(&ceremony->section[i], config->system.state_directory, ceremony->spawner,

@@ -117,7 +117,7 @@ int main(int argc, char **argv)
         return 2;
     rate.rows = calloc(ROWS, sizeof *rate.rows);
     if (rate.rows == NULL || mkdtemp(state) == NULL ||
-        spawner_start(getenv("SSO_HSM_WORKER"), &spawner, &err) != SSO_OK ||
+        spawner_start(getenv("SSO_HSM_WORKER"), &section, 1, &spawner, &err) != SSO_OK ||
         secret_memory_init((size_t)4 << 20, &err) != SSO_OK ||
         hsm_open(&section, state, spawner, false, &rate.hsm, &err) != SSO_OK ||
         prepare(&rate, suite_from_name(argv[4]), keys, &err) != SSO_OK) {

@@ -58,6 +58,7 @@ static int free_token(void **state)
 
 static enum sso_code open_pool(struct sso_error *err)
 {
+    assert_true(test_token_spawner(&token, &spawner));
     return hsm_open(&token.section, token.state, spawner, false, &hsm, err);
 }
 
@@ -190,9 +191,20 @@ static void test_worker_user(void **state)
     (void)state;
     if (geteuid() != 0)
         skip();
-    assert_int_equal(spawner_spawn(spawner, "no-such-user", "", &socket, &pid, &err),
-                     SSO_CONFIG_ERROR);
-    assert_ok(spawner_spawn(spawner, "nobody", "ONE=1,TWO=2", &socket, &pid, &err), &err);
+    char command[160], *own = token.section.user, *before = token.section.environment;
+    snprintf(command, sizeof command, "chown -R nobody %s", token.folder);
+    snprintf(line, sizeof line, "%s,ONE=1,TWO=2", before);
+    token.section.environment = line;
+    token.section.user = (char *)"no-such-user";
+    assert_true(test_token_spawner(&token, &spawner));
+    assert_int_equal(spawner_spawn(spawner, "", &socket, &pid, &err), SSO_CONFIG_ERROR);
+    token.section.user = (char *)"nobody";
+    assert_true(test_token_spawner(&token, &spawner));
+    assert_int_equal(spawner_spawn(spawner, "other", &socket, &pid, &err), SSO_CONFIG_ERROR);
+    assert_int_equal(system(command), 0);
+    assert_ok(spawner_spawn(spawner, "", &socket, &pid, &err), &err);
+    token.section.user = own;
+    token.section.environment = before;
     for (int64_t until = soon(); strcmp(text, "sso-hsm-worker\n") != 0; usleep(1000)) {
         assert_true(boot_clock_ms() < until);
         snprintf(path, sizeof path, "/proc/%d/comm", pid);
@@ -218,7 +230,7 @@ static void test_worker_user(void **state)
     unsigned variables = 0;
     for (size_t i = 0; i < n; i += strlen(text + i) + 1, variables++)
         print_message("%s\n", text + i);
-    assert_int_equal(variables, 4);
+    assert_int_equal(variables, 5);
     close(socket);
 }
 
@@ -235,6 +247,7 @@ static void test_pin(void **state)
     expect_refusal(SSO_PIN_REFUSED, "before");
     assert_int_equal(size_of("logins"), 1);
     /* The daemon stays up, tries nothing, and serves once the PIN file is right. */
+    assert_true(test_token_spawner(&token, &spawner));
     assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
     hsm_status(hsm, &status);
     assert_int_equal(status.state, HSM_PIN_REFUSED);
@@ -269,6 +282,7 @@ static void test_keep_trying(void **state)
     snprintf(away, sizeof away, "%s/away", token.folder);
     assert_int_equal(rename(tokens, away), 0);
     assert_int_equal(mkdir(tokens, 0700), 0);
+    assert_true(test_token_spawner(&token, &spawner));
     assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
     hsm_status(hsm, &status);
     assert_int_equal(status.state, HSM_MISCONFIGURED);
@@ -577,8 +591,7 @@ int main(void)
     };
     struct sso_error err = {0};
     wiping_allocator_install();
-    if (spawner_start(getenv("SSO_HSM_WORKER"), &spawner, &err) != SSO_OK ||
-        secret_memory_init((size_t)4 << 20, &err) != SSO_OK) {
+    if (secret_memory_init((size_t)4 << 20, &err) != SSO_OK) {
         fprintf(stderr, "%s\n", err.detail);
         return 1;
     }

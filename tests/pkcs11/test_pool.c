@@ -16,7 +16,7 @@
 
 #define ITEMS 100
 
-static struct spawner *spawner;
+static struct spawner *spawner, *second_spawner;
 static enum token_kind kind;
 static struct test_token token;
 static struct hsm *hsm;
@@ -35,7 +35,8 @@ static int setup(void **state)
     if (!test_token_new(&token, kind, labels))
         return -1;
     keys = secret_alloc((size_t)ITEMS * ROW_KEY_BYTES);
-    if (hsm_open(&token.section, token.state, spawner, false, &hsm, &err) != SSO_OK) {
+    if (!test_token_spawner(&token, &spawner) ||
+        hsm_open(&token.section, token.state, spawner, false, &hsm, &err) != SSO_OK) {
         print_error("%s\n", err.detail);
         return -1;
     }
@@ -261,7 +262,8 @@ static void test_keyring(void **state)
     if (kind == TOKEN_NSS)
         skip(); /* all its tokens have one name and serial */
     assert_true(test_token_new(&other, kind, labels));
-    assert_ok(hsm_open(&other.section, other.state, spawner, false, &second, &err), &err);
+    assert_true(test_token_spawner(&other, &second_spawner));
+    assert_ok(hsm_open(&other.section, other.state, second_spawner, false, &second, &err), &err);
     assert_ok(keyring_new(system_id, &keyring, &err), &err);
     keyring_add_pool(keyring, second);
     keyring_add_pool(keyring, hsm);
@@ -322,8 +324,7 @@ int main(int argc, char **argv)
     struct sso_error err = {0};
     wiping_allocator_install();
     kind = argc > 1 && strcmp(argv[1], "nss") == 0 ? TOKEN_NSS : TOKEN_SOFTHSM;
-    if (spawner_start(getenv("SSO_HSM_WORKER"), &spawner, &err) != SSO_OK ||
-        secret_memory_init((size_t)4 << 20, &err) != SSO_OK) {
+    if (secret_memory_init((size_t)4 << 20, &err) != SSO_OK) {
         fprintf(stderr, "%s\n", err.detail);
         return 1;
     }
@@ -334,5 +335,6 @@ int main(int argc, char **argv)
     test_token_free(&here);
     int failed = cmocka_run_group_tests(tests, setup, teardown);
     spawner_stop(&spawner);
+    spawner_stop(&second_spawner);
     return failed;
 }

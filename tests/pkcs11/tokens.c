@@ -194,3 +194,13 @@ int test_worker_pids(int *pids, int maximum)
     closedir(proc);
     return count;
 }
+
+bool test_token_spawner(const struct test_token *token, struct spawner **spawner)
+{
+    struct sso_error err = {0};
+    spawner_stop(spawner);
+    if (spawner_start(getenv("SSO_HSM_WORKER"), &token->section, 1, spawner, &err) == SSO_OK)
+        return true;
+    fprintf(stderr, "%s\n", err.detail);
+    return false;
+}

@@ -29,6 +29,9 @@ void test_token_select(struct test_token *token, const char *label);
 /* The same token through wrapped_module.c, which obeys files in the token's folder. */
 void test_token_wrap_module(struct test_token *token, const char *module);
 
+/* A spawner that knows the token's section as it is now, in place of *spawner (NULL: the first). */
+bool test_token_spawner(const struct test_token *token, struct spawner **spawner);
+
 /* The pids of the workers below the spawner; returns how many. */
 int test_worker_pids(int *pids, int maximum);
 

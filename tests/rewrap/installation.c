@@ -64,7 +64,7 @@ static void open_token(struct installation *in)
                                       .sessions_per_worker = 1,
                                       .worker_memory_limit_bytes = UINT64_C(256) << 20,
                                       .deadline_ms = 10000};
-    OK(spawner_start(TEST_WORKER, &in->spawner, &problem));
+    OK(spawner_start(TEST_WORKER, &in->section, 1, &in->spawner, &problem));
     OK(hsm_open(&in->section, in->folder, in->spawner, false, &in->hsm, &problem));
 }
 
