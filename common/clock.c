@@ -22,10 +22,13 @@ int64_t boot_clock_ms(void)
 
 char *rfc3339(int64_t wall_ms, char out[static RFC3339_SIZE])
 {
+    /* Rounded down, before 1970 too, without leaving the range. */
     int64_t milliseconds = wall_ms % 1000;
-    if (milliseconds < 0)
+    time_t seconds = (time_t)(wall_ms / 1000);
+    if (milliseconds < 0) {
         milliseconds += 1000;
-    time_t seconds = (time_t)((wall_ms - milliseconds) / 1000);
+        seconds--;
+    }
     struct tm utc;
     out[0] = '\0';
     if (wall_ms != 0 && gmtime_r(&seconds, &utc) != NULL && utc.tm_year >= -1900 &&
