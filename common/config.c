@@ -135,6 +135,29 @@ static enum sso_code check_file(int fd, const char *path, struct sso_error *err)
     return SSO_OK;
 }
 
+/* What the file may say and this version does not do: refused, since whoever wrote it relies on it.
+ */
+static enum sso_code check_available(const struct config *config, struct sso_error *err)
+{
+    const struct {
+        bool wanted;
+        const char *what, *instead;
+    } later[] = {
+        {config->listen.tls[0] != '\0', "[listen] tls", "leave it empty: there is the socket"},
+        {config->keys.dual_control, "[keys] dual_control = yes", "set it to no"},
+        {strcmp(config->audit.journal, "required") == 0, "[audit] journal = required",
+         "set it to best-effort"},
+        {config->cache.prefetch.count > 0, "[cache] prefetch", "leave it empty"},
+        {strncmp(config->database.url, "postgresql:", 11) == 0, "[database] url = postgresql:…",
+         "use sqlite:/PATH"},
+    };
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+        if (later[i].wanted)
+            return sso_fail(err, SSO_CONFIG_ERROR, "%s: %s is not available in this version: %s",
+                            config->file, later[i].what, later[i].instead);
+    return SSO_OK;
+}
+
 enum sso_code config_load(const char *path, struct config **out, struct sso_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -149,6 +172,8 @@ enum sso_code config_load(const char *path, struct config **out, struct sso_erro
         rc = sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "%s: cannot be read", path);
     if (rc == SSO_OK)
         rc = config_load_stream(stream, path, out, err);
+    if (rc == SSO_OK && (rc = check_available(*out, err)) != SSO_OK)
+        config_free(out);
     if (stream != NULL)
         fclose(stream);
     else

@@ -15,12 +15,9 @@ static void release(struct encoder *encoder)
         wiping_free(encoder->data);
 }
 
-static bool grow(struct encoder *encoder, size_t wanted)
+static bool move_to_room(struct encoder *encoder, size_t capacity)
 {
-    size_t capacity = encoder->capacity_bytes > 0 ? encoder->capacity_bytes : FIRST_CAPACITY_BYTES;
-    while (capacity < wanted && capacity <= SIZE_MAX / 2)
-        capacity *= 2;
-    if (encoder->fixed || capacity < wanted)
+    if (encoder->fixed)
         return false;
     uint8_t *place = encoder->locked ? secret_alloc(capacity) : wiping_malloc(capacity);
     if (place == NULL)
@@ -31,6 +28,20 @@ static bool grow(struct encoder *encoder, size_t wanted)
     encoder->data = place;
     encoder->capacity_bytes = capacity;
     return true;
+}
+
+static bool grow(struct encoder *encoder, size_t wanted)
+{
+    size_t capacity = encoder->capacity_bytes > 0 ? encoder->capacity_bytes : FIRST_CAPACITY_BYTES;
+    while (capacity < wanted && capacity <= SIZE_MAX / 2)
+        capacity *= 2;
+    return capacity >= wanted && move_to_room(encoder, capacity);
+}
+
+void encoder_reserve(struct encoder *encoder, size_t bytes)
+{
+    if (bytes > encoder->capacity_bytes && !move_to_room(encoder, bytes))
+        encoder->failed = true;
 }
 
 /* The place of the next `count` bytes, or NULL once the encoder has failed. */

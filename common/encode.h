@@ -27,6 +27,8 @@ struct encoder {
     bool failed; /* memory, or a fixed array, ran out */
 };
 
+/* Room for `bytes` in all and not more, where their number is known: growing doubles. */
+void encoder_reserve(struct encoder *encoder, size_t bytes);
 void encode_u8(struct encoder *encoder, uint8_t value);
 void encode_u16(struct encoder *encoder, uint16_t value);
 void encode_u32(struct encoder *encoder, uint32_t value);

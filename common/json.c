@@ -17,6 +17,23 @@ json_t *json_parse(const char *text, size_t count, struct sso_error *err)
     return value;
 }
 
+/* A value is the first, or the first after a bracket, or stands after a comma. */
+size_t json_value_bound(const char *text, size_t count)
+{
+    size_t values = 1;
+    bool quoted = false;
+    for (size_t i = 0; i < count; i++) {
+        char c = text[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == '[' || c == '{' || c == ','))
+            values++;
+    }
+    return values;
+}
+
 /* jansson allocates by wiping_malloc (common/secret.h). */
 char *json_line(const json_t *value)
 {
@@ -107,11 +124,12 @@ json_t *json_generation(const struct generation *generation, const struct genera
         (json_int_t)generation->number, "secret_id",
         json_hex(generation->secret_id, SECRET_ID_BYTES), "tokens",
         tokens_of(generation->number, tokens, token_count), "suite", suite_name(generation->suite),
-        "state", generation_state_name(generation->state), "compromised",
-        (int)generation->compromised, "created", json_time(generation->created_ms), "backed_up",
-        json_time(generation->backed_up_ms), "last_drill", json_time(generation->last_drill_ms),
-        "share_set", json_text_or_null(generation->share_set), "rows",
-        rows >= 0 ? json_integer(rows) : json_null(), "wraps", (json_int_t)generation->wraps);
+        "state", generation->state != 0 ? generation_state_name(generation->state) : "damaged",
+        "compromised", (int)generation->compromised, "created", json_time(generation->created_ms),
+        "backed_up", json_time(generation->backed_up_ms), "last_drill",
+        json_time(generation->last_drill_ms), "share_set", json_text_or_null(generation->share_set),
+        "rows", rows >= 0 ? json_integer(rows) : json_null(), "wraps",
+        (json_int_t)generation->wraps);
 }
 
 /* A name that somebody sent, as far as it may stand in a text for people. */

@@ -13,6 +13,9 @@
  * line and column and never quotes the input. NULL on error: SSO_BAD_REQUEST. */
 json_t *json_parse(const char *text, size_t count, struct sso_error *err);
 
+/* At least as many as the text has values, counted without parsing it. */
+size_t json_value_bound(const char *text, size_t count);
+
 /* One line, UTF-8, no spaces, from wiping_malloc: to be freed with wiping_free. */
 char *json_line(const json_t *value);
 

@@ -25,6 +25,9 @@ enum sso_code credential_fields_encode(const struct credential_fields *fields, s
         length += 2 * sizeof(uint32_t) + field->label_bytes + field->value_bytes;
     }
 
+    size_t padded = out->length_bytes + sizeof(uint32_t) + length;
+    encoder_reserve(out,
+                    (padded + SEAL_PADDING_BYTES - 1) / SEAL_PADDING_BYTES * SEAL_PADDING_BYTES);
     encode_u32(out, (uint32_t)length);
     encode_u16(out, (uint16_t)fields->count);
     for (size_t i = 0; i < fields->count; i++) {

@@ -7,11 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* The smallest piece that the secure heap hands out: half a row key would be waste. */
 #define SMALLEST_BYTES 32
+
+/* The secure heap hands out powers of two, so that few large pieces would use it up: from here on
+ * each is a locked mapping of its own, of its very size. */
+#define LARGE_BYTES ((size_t)256 * 1024)
+
+/* Before the bytes of such a mapping, which lies between two pages that nobody may touch. */
+struct large {
+    size_t mapped_bytes, capacity_bytes;
+} __attribute__((aligned(16)));
 
 void *wiping_malloc(size_t bytes)
 {
@@ -124,10 +135,64 @@ enum sso_code secret_memory_init(size_t bytes, struct sso_error *err)
     }
 }
 
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* NULL where RLIMIT_MEMLOCK has no room for it. */
+static void *map_large(size_t bytes)
+{
+    size_t page = page_bytes();
+    if (bytes > SIZE_MAX / 2)
+        return NULL;
+    size_t inner = (sizeof(struct large) + bytes + page - 1) / page * page;
+    uint8_t *base =
+        mmap(NULL, inner + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    if (mprotect(base + page, inner, PROT_READ | PROT_WRITE) != 0 ||
+        madvise(base + page, inner, MADV_DONTDUMP) != 0 || mlock(base + page, inner) != 0) {
+        munmap(base, inner + 2 * page);
+        return NULL;
+    }
+    struct large *large = (struct large *)(base + page);
+    *large = (struct large){inner + 2 * page, inner - sizeof *large};
+    return large + 1;
+}
+
+static struct large *large_of(void *memory)
+{
+    return (struct large *)memory - 1;
+}
+
 /* Without its heap OpenSSL would take ordinary memory, and say nothing. */
 static void *locked_malloc(size_t bytes)
 {
-    return CRYPTO_secure_malloc_initialized() ? OPENSSL_secure_malloc(bytes) : NULL;
+    if (!CRYPTO_secure_malloc_initialized())
+        return NULL;
+    void *memory = bytes >= LARGE_BYTES ? map_large(bytes) : NULL;
+    return memory != NULL ? memory : OPENSSL_secure_malloc(bytes);
+}
+
+static size_t locked_room(void *memory)
+{
+    return CRYPTO_secure_allocated(memory) ? OPENSSL_secure_actual_size(memory)
+                                           : large_of(memory)->capacity_bytes;
+}
+
+static void locked_free(void *memory)
+{
+    if (memory == NULL)
+        return;
+    if (CRYPTO_secure_allocated(memory)) {
+        OPENSSL_secure_free(memory); /* wipes the whole block by its actual size */
+        return;
+    }
+    struct large *large = large_of(memory);
+    size_t mapped = large->mapped_bytes;
+    OPENSSL_cleanse(large, sizeof *large + large->capacity_bytes);
+    munmap((uint8_t *)large - page_bytes(), mapped);
 }
 
 enum sso_code secret_reserve(struct secret *secret, size_t capacity_bytes, struct sso_error *err)
@@ -142,9 +207,9 @@ enum sso_code secret_reserve(struct secret *secret, size_t capacity_bytes, struc
                         capacity_bytes);
     if (secret->length_bytes > 0)
         memcpy(place, secret->data, secret->length_bytes);
-    OPENSSL_secure_clear_free(secret->data, secret->capacity_bytes);
+    locked_free(secret->data);
     secret->data = place;
-    secret->capacity_bytes = OPENSSL_secure_actual_size(place);
+    secret->capacity_bytes = locked_room(place);
     return SSO_OK;
 }
 
@@ -170,7 +235,7 @@ void secret_clear(struct secret *secret)
 
 void secret_free(struct secret *secret)
 {
-    OPENSSL_secure_clear_free(secret->data, secret->capacity_bytes);
+    locked_free(secret->data);
     *secret = (struct secret){0};
 }
 
@@ -180,8 +245,7 @@ void *secret_alloc(size_t bytes)
     return memory != NULL ? memset(memory, 0, bytes) : NULL;
 }
 
-/* OpenSSL wipes the whole block by its actual size. */
 void secret_dealloc(void *memory)
 {
-    OPENSSL_secure_free(memory);
+    locked_free(memory);
 }

@@ -1,6 +1,7 @@
 /*
  * Memory for secrets: locked (never swapped), left out of core dumps, guarded, wiped when freed
- * or grown. It is OpenSSL's secure heap (OPENSSL_secure_malloc(3)) behind a buffer type.
+ * or grown. It is OpenSSL's secure heap (OPENSSL_secure_malloc(3)) behind a buffer type; pieces of
+ * 256 KiB and more are locked mappings of their own beside that heap.
  *
  * Row keys, PINs, shares and decoded credentials live here and nowhere else. In transit they also
  * pass through buffers of libraries: wiping_allocator_install() makes those wipe what they free.

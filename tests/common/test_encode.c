@@ -92,9 +92,37 @@ static void a_used_up_locked_heap_is_a_fault(void **state)
     (void)state;
     ENCODER_AUTO encoder = {.locked = true};
     static const uint8_t block[65536];
-    for (int i = 0; i < 32 && !encoder.failed; i++)
-        encode_bytes(&encoder, block, sizeof block);
+    void *taken[64];
+    size_t count = 0;
+    while (count < 64 && (taken[count] = secret_alloc(sizeof block)) != NULL)
+        count++;
+    encode_bytes(&encoder, block, sizeof block);
     assert_true(encoder.failed);
+    while (count > 0)
+        secret_dealloc(taken[--count]);
+}
+
+static void reserved_room_is_exact_and_kept(void **state)
+{
+    (void)state;
+    for (int locked = 0; locked < 2; locked++) {
+        ENCODER_AUTO encoder = {.locked = locked};
+        encode_u32(&encoder, 7);
+        encoder_reserve(&encoder, 1000003);
+        assert_int_equal(encoder.capacity_bytes, 1000003);
+        assert_int_equal(encoder.data[3], 7);
+        const uint8_t *place = encoder.data;
+        for (int i = 0; i < 999999; i++)
+            encode_u8(&encoder, 1);
+        assert_ptr_equal(encoder.data, place);
+        assert_false(encoder.failed);
+    }
+    uint8_t room[4];
+    struct encoder fixed = {.data = room, .capacity_bytes = sizeof room, .fixed = true};
+    encoder_reserve(&fixed, 4);
+    assert_false(fixed.failed);
+    encoder_reserve(&fixed, 5);
+    assert_true(fixed.failed);
 }
 
 static void every_cut_is_a_fault_and_so_is_every_rest(void **state)
@@ -206,6 +234,7 @@ int main(void)
         cmocka_unit_test(growth_keeps_what_is_there),
         cmocka_unit_test(a_fixed_array_is_not_outgrown),
         cmocka_unit_test(a_used_up_locked_heap_is_a_fault),
+        cmocka_unit_test(reserved_room_is_exact_and_kept),
         cmocka_unit_test(every_cut_is_a_fault_and_so_is_every_rest),
         cmocka_unit_test(lengths_out_of_bounds_are_faults),
         cmocka_unit_test(hex_goes_both_ways),

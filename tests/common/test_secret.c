@@ -125,11 +125,49 @@ static void a_used_up_heap_changes_nothing(void **state)
     SECRET_AUTO secret = {0};
     struct sso_error err = {0};
     assert_int_equal(secret_append(&secret, "abc", 3, &err), SSO_OK);
-    check_failure(secret_reserve(&secret, 2 * TEST_HEAP_BYTES, &err), SSO_NO_MEMORY, &err,
+    check_failure(secret_reserve(&secret, SIZE_MAX / 4, &err), SSO_NO_MEMORY, &err,
                   "RLIMIT_MEMLOCK");
     assert_int_equal(secret.length_bytes, 3);
     assert_memory_equal(secret.data, "abc", 3);
-    assert_null(secret_alloc(2 * TEST_HEAP_BYTES));
+    assert_null(secret_alloc(SIZE_MAX / 4));
+    assert_null(secret_alloc(SIZE_MAX));
+}
+
+/* Of this process, from /proc/self/status. */
+static size_t locked_bytes(void)
+{
+    char line[128];
+    size_t kib = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    assert_non_null(status);
+    while (fgets(line, sizeof line, status) != NULL)
+        (void)sscanf(line, "VmLck: %zu", &kib);
+    fclose(status);
+    return kib * 1024;
+}
+
+static void large_pieces_take_their_own_size_beside_the_heap(void **state)
+{
+    (void)state;
+    const size_t bytes = 2 * TEST_HEAP_BYTES + 4096 + 1;
+    SECRET_AUTO secret = {0};
+    struct sso_error err;
+    size_t before = locked_bytes();
+    assert_int_equal(secret_append(&secret, "abc", 3, &err), SSO_OK);
+    assert_int_equal(secret_reserve(&secret, bytes, &err), SSO_OK);
+    assert_memory_equal(secret.data, "abc", 3);
+    assert_in_range(secret.capacity_bytes, bytes, bytes + 8192);
+    assert_in_range(locked_bytes() - before, bytes, bytes + 8192);
+    memset(secret.data, MARK, secret.capacity_bytes);
+    assert_int_equal(secret_reserve(&secret, 2 * bytes, &err), SSO_OK);
+    assert_int_equal(marks(secret.data, 3), 3);
+    uint8_t *array = secret_alloc(bytes);
+    assert_non_null(array);
+    for (size_t i = 0; i < bytes; i++)
+        assert_int_equal(array[i], 0);
+    secret_dealloc(array);
+    secret_free(&secret);
+    assert_int_equal(locked_bytes(), before);
 }
 
 static void arrays_are_zeroed_and_wiped(void **state)
@@ -169,7 +207,46 @@ static void a_low_memlock_limit_is_named(void)
     _exit(named && secret_memory_init(32768, &err) == SSO_OK ? 0 : 1);
 }
 
-static int memlock_status;
+/* The largest credential, once encoded and once more, beside the heap, under the limit that most
+ * systems have; a third does not fit, and nothing is taken from anywhere else. */
+static void a_large_piece_fits_8_mib(void)
+{
+    const struct rlimit usual = {8 << 20, 8 << 20};
+    const size_t largest = (size_t)32 * (65536 + 64 + 8) + 128;
+    if (setrlimit(RLIMIT_MEMLOCK, &usual) != 0 || (geteuid() == 0 && setresuid(1, 1, 1) != 0))
+        _exit(77);
+    if (secret_memory_init(2 << 20, NULL) != SSO_OK)
+        _exit(2);
+    uint8_t *one = secret_alloc(largest), *two = secret_alloc(largest);
+    if (one == NULL || two == NULL || secret_alloc(largest) != NULL)
+        _exit(3);
+    secret_dealloc(one);
+    one = secret_alloc(largest);
+    secret_dealloc(two);
+    secret_dealloc(one);
+    _exit(one != NULL ? 0 : 4);
+}
+
+static int in_child(void (*test)(void))
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        test();
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+static int memlock_status, large_status;
+
+static void large_pieces_under_the_usual_limit(void **state)
+{
+    (void)state;
+    if (large_status == 77)
+        skip();
+    assert_int_equal(large_status, 0);
+}
 
 static void memlock_refusal(void **state)
 {
@@ -182,13 +259,8 @@ static void memlock_refusal(void **state)
 int main(void)
 {
     wiping_allocator_install();
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0)
-        a_low_memlock_limit_is_named();
-    int status = 0;
-    waitpid(child, &status, 0);
-    memlock_status = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    memlock_status = in_child(a_low_memlock_limit_is_named);
+    large_status = in_child(a_large_piece_fits_8_mib);
 
     testing_start();
     const struct CMUnitTest tests[] = {
@@ -200,6 +272,8 @@ int main(void)
         cmocka_unit_test(a_used_up_heap_changes_nothing),
         cmocka_unit_test(arrays_are_zeroed_and_wiped),
         cmocka_unit_test(the_process_leaves_no_core),
+        cmocka_unit_test(large_pieces_take_their_own_size_beside_the_heap),
+        cmocka_unit_test(large_pieces_under_the_usual_limit),
         cmocka_unit_test(memlock_refusal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
