@@ -7,8 +7,7 @@
 
 static enum sso_code latest(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
 {
-    enum sso_code rc = store_rotation_latest(tx, rotation, err);
-    return rc == SSO_NOT_FOUND ? sso_fail(err, rc, "there never was a rotation") : rc;
+    return store_rotation_latest(tx, rotation, err);
 }
 
 static enum sso_code refuse(const struct rotation *rotation, const char *change,

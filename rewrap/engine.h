@@ -86,6 +86,8 @@ struct engine {
 /* The job is asked to pause, to end or to stop, or has failed: nothing new is begun. */
 bool engine_is_ending(struct engine *engine);
 void engine_fail(struct engine *engine, const struct sso_error *error);
+/* Its row was changed by another hand: only the number is left of it, in no state at all. */
+void generation_distrust(struct generation *generation);
 const struct generation *engine_generation(const struct engine *engine, uint32_t number);
 
 /* --- patience.c: waiting for what is not available --- */

@@ -2,6 +2,7 @@
 #include "rewrap/engine.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,9 @@ struct stock {
     struct generation_rows *rows;
     size_t rows_count;
     uint64_t credentials, sealed_keys;
-    bool movable; /* a credential that is not in quarantine */
+    uint64_t astray;  /* rows and sealed keys that name a generation above the target */
+    uint64_t unknown; /* of those below: that name none of ours */
+    bool movable;     /* a credential that is not in quarantine */
 };
 
 static enum sso_code hold_below(struct engine *engine, struct store_tx *tx, struct stock *stock,
@@ -28,17 +31,32 @@ static enum sso_code hold_below(struct engine *engine, struct store_tx *tx, stru
     enum sso_code rc = store_generation_list(tx, &stock->generation, &stock->generation_count, err);
     for (size_t i = 0; rc == SSO_OK && i < stock->generation_count; i++) {
         struct generation *generation = &stock->generation[i];
-        if (generation->number > to)
+        uint32_t number = generation->number;
+        struct sso_error problem = {0};
+        if (number > to || number == 0)
             continue;
-        rc = store_generation_hold(tx, generation->number,
-                                   generation->number < to ? STORE_EXCLUSIVE : STORE_SHARED,
-                                   generation, err);
+        rc = store_generation_hold(tx, number, number < to ? STORE_EXCLUSIVE : STORE_SHARED,
+                                   generation, &problem);
         if (rc == SSO_OK)
-            rc = policy_check_generation(engine->job->policy, generation, err);
-        if (rc == SSO_OK && generation->number == to && generation->state != GENERATION_ACTIVE)
+            rc = policy_check_generation(engine->job->policy, generation, &problem);
+        if (rc == SSO_POLICY_TAMPERED && number < to) {
+            generation_distrust(generation);
+            rc = SSO_OK;
+        }
+        if (rc != SSO_OK)
+            return sso_fail(err, rc, "%s", problem.detail);
+        if (number == to && generation->state != GENERATION_ACTIVE)
             rc = sso_fail(err, SSO_IN_USE, "generation %" PRIu32 " is no longer active", to);
     }
     return rc;
+}
+
+static bool is_ours(const struct stock *stock, uint32_t number)
+{
+    for (size_t i = 0; i < stock->generation_count; i++)
+        if (stock->generation[i].number == number && stock->generation[i].state != 0)
+            return true;
+    return false;
 }
 
 static enum sso_code count_below(struct store_tx *tx, uint32_t to, struct stock *stock,
@@ -50,10 +68,15 @@ static enum sso_code count_below(struct store_tx *tx, uint32_t to, struct stock 
     size_t count = 0;
     enum sso_code rc = store_count_by_generation(tx, &stock->rows, &stock->rows_count, err);
     for (size_t i = 0; rc == SSO_OK && i < stock->rows_count; i++) {
-        if (stock->rows[i].generation >= to)
+        const struct generation_rows *rows = &stock->rows[i];
+        if (rows->generation > to)
+            stock->astray += rows->credentials + rows->sealed_keys;
+        if (rows->generation >= to)
             continue;
-        stock->credentials += stock->rows[i].credentials;
-        stock->sealed_keys += stock->rows[i].sealed_keys;
+        stock->credentials += rows->credentials;
+        stock->sealed_keys += rows->sealed_keys;
+        if (!is_ours(stock, rows->generation))
+            stock->unknown += rows->credentials + rows->sealed_keys;
     }
     if (rc != SSO_OK || stock->credentials == 0)
         return rc;
@@ -102,11 +125,24 @@ static void complete(struct rotation *next, bool with_errors)
         next->total = next->done + next->skipped + next->failed;
 }
 
+/* Nothing is ever written above the active generation, or under one that does not exist: somebody
+ * changed those rows, and their keys may be wrapped under any of those below. So none of them
+ * retires. */
+static void tell_astray(struct rotation *next, const struct stock *stock)
+{
+    snprintf(next->error, sizeof next->error,
+             "%" PRIu64 " rows name a generation above %" PRIu32
+             " or one that is not ours: they were changed outside this program, and no generation "
+             "is retired over them; see sso-hsm db check --open",
+             stock->astray + stock->unknown, next->to);
+}
+
 static enum sso_code write_finish(struct engine *engine, struct store_tx *tx, struct rotation *next,
                                   void *context, struct sso_error *err)
 {
     bool *again = context;
     struct stock stock = {0};
+    bool clean;
     *again = false;
     enum sso_code rc = hold_below(engine, tx, &stock, err);
     if (rc == SSO_OK)
@@ -114,12 +150,16 @@ static enum sso_code write_finish(struct engine *engine, struct store_tx *tx, st
     if (rc == SSO_OK && (stock.movable || stock.sealed_keys != 0)) {
         *again = true;
     } else if (rc == SSO_OK) {
-        next->failed = stock.credentials;
-        complete(next, stock.credentials != 0);
-        rc = retire_empty(engine, tx, &stock, err);
+        clean = stock.credentials + stock.astray == 0;
+        next->failed = stock.credentials + stock.astray;
+        complete(next, !clean);
+        if (stock.astray + stock.unknown == 0)
+            rc = retire_empty(engine, tx, &stock, err);
+        else
+            tell_astray(next, &stock);
         if (rc == SSO_OK)
-            rc = engine_audit(engine, tx, "rotation.finish",
-                              stock.credentials != 0 ? "completed_with_errors" : "ok", err);
+            rc = engine_audit(engine, tx, "rotation.finish", clean ? "ok" : "completed_with_errors",
+                              err);
     }
     free(stock.generation);
     free(stock.rows);

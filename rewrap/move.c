@@ -42,6 +42,10 @@ static void screen_row(const struct engine *engine, struct batch *batch, size_t 
     else if (generation == NULL)
         outcome_bad(batch, i, SSO_ROW_CORRUPT, "generation %" PRIu32 " does not exist",
                     row->generation);
+    else if (generation->state == 0)
+        outcome_bad(batch, i, SSO_POLICY_TAMPERED,
+                    "the row of generation %" PRIu32 " in the database was changed by another hand",
+                    row->generation);
     else if (generation->state == GENERATION_DESTROYED ||
              generation->state == GENERATION_DESTROYING || generation->state == GENERATION_PENDING)
         outcome_bad(batch, i, SSO_ROW_CORRUPT, "generation %" PRIu32 " is %s: no row can be on it",
@@ -88,6 +92,11 @@ static void gather(struct mover *mover, const struct batch *batch)
     }
 }
 
+static bool is_missing(enum sso_code code)
+{
+    return code == SSO_HSM_UNAVAILABLE || code == SSO_NO_MASTER_SECRET;
+}
+
 /* What the HSM said of item k. SSO_OK: the row's fate is decided, or it goes again by itself. */
 static enum sso_code settle(struct mover *mover, struct batch *batch, size_t k,
                             struct sso_error *err)
@@ -114,6 +123,15 @@ static enum sso_code settle(struct mover *mover, struct batch *batch, size_t k,
                         "workers of the token died each time they were given this wrapped row key");
         return SSO_OK;
     default:
+        /* Nobody knows when it will be: a generation that is in no token must not hold up all
+         * others. It is tried again with `retry-quarantined`. */
+        if (is_missing(item->code) &&
+            !keyring_has(mover->engine->job->keyring, batch->row[i].generation)) {
+            outcome_bad(batch, i, item->code,
+                        "generation %" PRIu32 " is open in no token: see sso-hsm key list",
+                        batch->row[i].generation);
+            return SSO_OK;
+        }
         return sso_fail(err, item->code,
                         "the token could not take up a row key of generation %" PRIu32,
                         batch->row[i].generation);

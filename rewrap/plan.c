@@ -39,13 +39,16 @@ static enum sso_code check_target(const struct generation *target, struct sso_er
     return SSO_OK;
 }
 
-/* What the other generations must be for a rotation to `target`. */
+/* What the other generations must be for a rotation to `target`. One whose row was changed by
+ * another hand has no state: it counts for nothing, and rows on it go to quarantine. */
 static enum sso_code check_others(const struct generation *list, size_t count,
                                   const struct generation *target, struct sso_error *err)
 {
     size_t active = 0;
     for (size_t i = 0; i < count; i++) {
         const struct generation *other = &list[i];
+        if (other->state == 0)
+            continue;
         active += other->state == GENERATION_ACTIVE;
         if (other->state != GENERATION_PENDING && other->number > target->number)
             return sso_fail(err, SSO_BAD_REQUEST,
@@ -70,11 +73,16 @@ static enum sso_code check_generations(struct store_tx *tx, const struct policy 
     struct generation *list = NULL;
     const struct generation *target = NULL;
     size_t count = 0;
+    struct sso_error tampered = {0};
     enum sso_code rc = store_generation_list(tx, &list, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
-        rc = policy_check_generation(policy, &list[i], err);
-        if (list[i].number == to)
+        enum sso_code checked = policy_check_generation(policy, &list[i], &tampered);
+        if (list[i].number == to) {
             target = &list[i];
+            rc = checked != SSO_OK ? sso_fail(err, checked, "%s", tampered.detail) : SSO_OK;
+        }
+        if (checked != SSO_OK)
+            list[i].state = 0;
     }
     if (rc == SSO_OK && target == NULL)
         rc = sso_fail(err, SSO_NOT_FOUND, "generation %u does not exist: see sso-hsm key list", to);
@@ -82,6 +90,8 @@ static enum sso_code check_generations(struct store_tx *tx, const struct policy 
         rc = check_target(target, err);
     if (rc == SSO_OK)
         rc = check_others(list, count, target, err);
+    if (rc == SSO_NO_MASTER_SECRET && tampered.code != SSO_OK)
+        rc = sso_fail(err, tampered.code, "%s", tampered.detail);
     free(list);
     return rc;
 }

@@ -22,6 +22,11 @@ void engine_fail(struct engine *engine, const struct sso_error *error)
     pthread_mutex_unlock(&engine->failure_lock);
 }
 
+void generation_distrust(struct generation *generation)
+{
+    *generation = (struct generation){.number = generation->number};
+}
+
 const struct generation *engine_generation(const struct engine *engine, uint32_t number)
 {
     for (size_t i = 0; i < engine->generation_count; i++)

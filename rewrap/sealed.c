@@ -30,6 +30,19 @@ static enum sso_code item_error(const struct sealed_key *key, enum sso_code code
                     key->purpose, key->generation);
 }
 
+/* Only a generation that is open may be waited for. */
+static enum sso_code check_open(struct engine *engine, const struct sealed_key *key,
+                                struct sso_error *err)
+{
+    if (keyring_has(engine->job->keyring, key->generation))
+        return SSO_OK;
+    return sso_fail(err, SSO_ROW_CORRUPT,
+                    "the sealed key for %s is under generation %" PRIu32
+                    ", which is open in no token: bring that token back, or restore the key from a "
+                    "backup of the database, then sso-hsm rotate resume",
+                    key->purpose, key->generation);
+}
+
 static enum sso_code unwrap_sealed(struct engine *engine, const struct sealed_key *key,
                                    uint8_t *row_key, struct sso_error *err)
 {
@@ -85,8 +98,9 @@ static enum sso_code move_sealed_key(struct engine *engine, const struct sealed_
     struct sealed_move move = {.old_key = key, .new_key = *key};
     struct key_item item = {.generation = key->generation, .wrapped = key->wrapped};
     sealed_key_binding(job->policy->system_id, key, item.binding);
-    enum sso_code rc =
-        wrap_budget_take(job->budget, engine->target->number, engine->target->suite, 1, err);
+    enum sso_code rc = check_open(engine, key, err);
+    if (rc == SSO_OK)
+        rc = wrap_budget_take(job->budget, engine->target->number, engine->target->suite, 1, err);
     if (rc == SSO_OK)
         rc = keyring_rewrap(job->keyring, HSM_BULK, engine->target->number, &item, 1,
                             hsm_deadline_ms(), err);

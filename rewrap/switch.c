@@ -72,13 +72,15 @@ static enum sso_code set_state(struct engine *engine, struct store_tx *tx,
 
 /* The numbers of the active generation and of the target; the rows are read again under their
  * locks. */
-static enum sso_code find_active(struct store_tx *tx, uint32_t *number, struct sso_error *err)
+static enum sso_code find_active(struct engine *engine, struct store_tx *tx, uint32_t *number,
+                                 struct sso_error *err)
 {
     struct generation *list = NULL;
     size_t count = 0, active = 0;
     enum sso_code rc = store_generation_list(tx, &list, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
-        if (list[i].state != GENERATION_ACTIVE)
+        if (list[i].state != GENERATION_ACTIVE ||
+            policy_check_generation(engine->job->policy, &list[i], NULL) != SSO_OK)
             continue;
         *number = list[i].number;
         active++;
@@ -97,7 +99,7 @@ static enum sso_code write_switch(struct engine *engine, struct store_tx *tx, st
     struct generation old_active = {0}, target = {.number = next->to};
     next->state = ROTATION_RUNNING;
     next->phase = PHASE_STREAM;
-    enum sso_code rc = find_active(tx, &old_active.number, err);
+    enum sso_code rc = find_active(engine, tx, &old_active.number, err);
     if (rc != SSO_OK || old_active.number == next->to)
         return rc; /* done before */
     /* Locks always by rising number, so that nobody waits in a circle. */

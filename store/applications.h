@@ -18,6 +18,7 @@ enum sso_code store_application_get_by_id(struct store_tx *tx,
                                           const uint8_t id[static APPLICATION_ID_BYTES],
                                           struct application *out, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* A row whose bytes cannot be one comes back with what could be read, and a tag that never fits. */
 enum sso_code store_application_list(struct store_tx *tx, struct application **out, size_t *count,
                                      struct sso_error *err)
     __attribute__((warn_unused_result)); /* by name */

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/audit_head.h"
 #include "common/audit_record.h"
 #include "common/error.h"
 
@@ -21,11 +22,10 @@ enum sso_code store_audit_append(struct store_tx *tx, struct audit_record *recor
 enum sso_code store_audit_list(struct store_tx *tx, const char *node, uint64_t after, size_t limit,
                                struct audit_record **out, size_t *count, struct sso_error *err)
     __attribute__((warn_unused_result));
-struct audit_head {
-    char node[65];
-    uint64_t number; /* of the last record */
-    uint8_t hash[AUDIT_HASH_BYTES];
-};
+/* Is that record of its node's chain there, with that hash? Yes for number 0. Records are only ever
+ * added, so what was once the end of a chain stays in it. */
+enum sso_code store_audit_holds(struct store_tx *tx, const struct audit_head *head, bool *holds,
+                                struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code store_audit_heads(struct store_tx *tx, struct audit_head **out, size_t *count,
                                 struct sso_error *err) __attribute__((warn_unused_result));
 

@@ -52,8 +52,9 @@ enum sso_code store_credential_delete(struct store_tx *tx,
                                       struct sso_error *err) __attribute__((warn_unused_result));
 
 /* One page by principal, after `after` ("" for the first): rows without ciphertext, and their
- * mappings side by side (state 0 where a row has none). A row whose bytes cannot be one comes back
- * with format 0 and what could be read; one without a readable principal is left out. */
+ * mappings side by side (state 0 where a row has none; without a tag where its row is damaged). A
+ * row whose bytes cannot be one comes back with format 0 and what could be read; one without a
+ * readable principal is left out. */
 struct credential_page {
     struct credential_row *row;
     struct mapping *mapping;

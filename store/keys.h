@@ -17,6 +17,8 @@ enum store_lock { STORE_SHARED, STORE_EXCLUSIVE };
 enum sso_code store_generation_hold(struct store_tx *tx, uint32_t number, enum store_lock lock,
                                     struct generation *out, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* A row whose bytes cannot be one comes back with its number, where that can be read, and nothing
+ * else: state 0, and a tag that never fits. */
 enum sso_code store_generation_list(struct store_tx *tx, struct generation **out, size_t *count,
                                     struct sso_error *err)
     __attribute__((warn_unused_result)); /* by number */
@@ -31,6 +33,7 @@ enum sso_code store_generation_add_wraps(struct store_tx *tx, uint32_t number, u
                                          uint64_t limit, uint64_t *total, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* A damaged row as above; it is said to be destroyed. */
 enum sso_code store_generation_token_list(struct store_tx *tx, struct generation_token **out,
                                           size_t *count, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -44,7 +44,10 @@ struct rotation {
     int64_t started_ms, finished_ms;
     char error[SSO_ERROR_DETAIL_BYTES];
 };
-/* The latest one; SSO_NOT_FOUND where there never was one. */
+/* Numbers above this are not ours. */
+#define ROTATION_ID_MAX (((uint64_t)1 << 53) - 1)
+/* The latest one; SSO_NOT_FOUND where there never was one, or where its row is damaged: history
+ * that nobody can read must hold up nothing. out->id is 0 in the first case only. */
 enum sso_code store_rotation_latest(struct store_tx *tx, struct rotation *out,
                                     struct sso_error *err) __attribute__((warn_unused_result));
 /* SSO_ROTATION_IN_PROGRESS where one is preparing, running or paused. Sets rotation->id. */

@@ -149,13 +149,21 @@ static enum sso_code get_by_id(struct store_tx *tx, const uint8_t id[static APPL
     return read_one(&statement, out, err);
 }
 
+/* Its name is for a text about it. */
+static void distrust(void *element)
+{
+    struct application *application = element;
+    application->enabled = false;
+    memset(application->tag, 0, sizeof application->tag);
+}
+
 static enum sso_code list(struct store_tx *tx, struct application **out, size_t *count,
                           struct sso_error *err)
 {
     static const char sql[] =
         "SELECT " APPLICATION_COLUMNS " FROM applications AS a ORDER BY a.name";
-    static const struct sqlite_list rows = {"an application", sizeof **out,
-                                            sqlite_read_application};
+    static const struct sqlite_list rows = {"an application", sizeof **out, sqlite_read_application,
+                                            distrust};
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);

@@ -63,12 +63,23 @@ enum sso_code sqlite_check_credential(struct sqlite_statement *s, struct credent
                     id);
 }
 
+/* One row whose values are not longer than any of ours can be. */
+static enum sso_code step_to_row(struct sqlite_statement *s, bool *found, struct sso_error *err)
+{
+    enum sso_code rc = sqlite_step(s, found, err);
+    return rc != SSO_TOO_LARGE
+               ? rc
+               : sso_fail(err, SSO_ROW_CORRUPT,
+                          "a value of the row, or of what goes with it, is longer than any of ours "
+                          "can be: the database was changed by another hand");
+}
+
 static enum sso_code read_one(struct sqlite_statement *s, struct credential_row *out,
                               struct sso_error *err)
 {
     bool found = false;
     struct credential_row row;
-    enum sso_code rc = sqlite_step(s, &found, err);
+    enum sso_code rc = step_to_row(s, &found, err);
     if (rc == SSO_OK && !found)
         rc = sso_fail(err, SSO_NOT_FOUND, "the credential does not exist");
     if (rc == SSO_OK)
@@ -228,7 +239,10 @@ static enum sso_code read_page_row(struct sqlite_statement *s, struct credential
     *mapping = (struct mapping){0};
     if (!sqlite_next_is_null(s)) {
         sqlite_read_mapping(s, mapping);
-        rc = sqlite_check_row(s, "a mapping", err);
+        if (s->damaged) {
+            mapping->state = MAPPING_DISABLED_BY_ADMIN;
+            memset(mapping->tag, 0, sizeof mapping->tag);
+        }
     }
     /* The next page begins after the last principal: a row without a readable one would send the
      * caller back to the start. `db check` names it. */
@@ -237,32 +251,76 @@ static enum sso_code read_page_row(struct sqlite_statement *s, struct credential
     return rc;
 }
 
-static enum sso_code page(struct store_tx *tx,
-                          const uint8_t application_id[static APPLICATION_ID_BYTES],
-                          const char *after, size_t limit, struct credential_page *out,
-                          struct sso_error *err)
+/* A row with a value that SQLite may not make here, behind `after`: its principal alone. */
+static enum sso_code pass_over(struct store_tx *tx, const uint8_t *application_id,
+                               const char *after, struct credential_page *page,
+                               struct sso_error *err)
+{
+    static const char sql[] = "SELECT c.row_id, c.principal FROM credentials AS c"
+                              " WHERE c.application_id = ? AND c.principal > ?"
+                              " ORDER BY c.principal LIMIT 1";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    struct credential_row *row = &page->row[page->count];
+    bool found = false;
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sqlite_bind_text(&statement, after);
+    if ((rc = step_to_row(&statement, &found, err)) != SSO_OK || !found)
+        return rc;
+    sqlite_read_bytes(&statement, row->row_id, sizeof row->row_id);
+    sqlite_read_name(&statement, row->principal, sizeof row->principal);
+    if (row->principal[0] == '\0')
+        return sqlite_check_row(&statement, "the principal of a credential", err);
+    memcpy(row->application_id, application_id, APPLICATION_ID_BYTES);
+    page->count++;
+    return SSO_OK;
+}
+
+static enum sso_code read_page(struct store_tx *tx, const uint8_t *application_id,
+                               const char *after, size_t limit, struct credential_page *page,
+                               struct sso_error *err)
 {
     static const char sql[] =
         "SELECT " CREDENTIAL_COLUMNS ", " MAPPING_COLUMNS " FROM credentials AS c LEFT JOIN"
         " mappings AS m ON m.application_id = c.application_id AND m.principal = c.principal"
         " WHERE c.application_id = ? AND c.principal > ? ORDER BY c.principal";
     SQLITE_STATEMENT_AUTO statement = {0};
-    struct credential_page result = {0};
-    *out = result;
+    bool more = true;
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
+    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sqlite_bind_text(&statement, after);
+    while (rc == SSO_OK && more && page->count < limit) {
+        rc = sqlite_step(&statement, &more, err);
+        if (rc == SSO_OK && more)
+            rc = read_page_row(&statement, page, err);
+    }
+    return rc;
+}
+
+static enum sso_code page(struct store_tx *tx,
+                          const uint8_t application_id[static APPLICATION_ID_BYTES],
+                          const char *after, size_t limit, struct credential_page *out,
+                          struct sso_error *err)
+{
+    struct credential_page result = {0};
+    enum sso_code rc = SSO_OK;
+    *out = result;
     result.row = calloc(limit, sizeof *result.row);
     result.mapping = calloc(limit, sizeof *result.mapping);
     if (limit > 0 && (result.row == NULL || result.mapping == NULL))
         rc = sso_fail(err, SSO_NO_MEMORY, "no memory for a page of %zu rows", limit);
-    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
-    sqlite_bind_text(&statement, after);
-    bool more = true;
-    while (rc == SSO_OK && more && result.count < limit) {
-        rc = sqlite_step(&statement, &more, err);
-        if (rc == SSO_OK && more)
-            rc = read_page_row(&statement, &result, err);
+    for (bool whole = false; rc == SSO_OK && !whole;) {
+        const char *from = result.count == 0 ? after : result.row[result.count - 1].principal;
+        rc = read_page(tx, application_id, from, limit, &result, err);
+        whole = rc == SSO_OK;
+        if (rc != SSO_TOO_LARGE)
+            continue;
+        from = result.count == 0 ? after : result.row[result.count - 1].principal;
+        rc = pass_over(tx, application_id, from, &result, err);
     }
     if (rc == SSO_OK)
         *out = result;
@@ -331,7 +389,7 @@ static enum sso_code lookup(struct store_tx *tx, const char *application, const 
         return rc;
     sqlite_bind_text(&statement, application);
     sqlite_bind_text(&statement, principal);
-    rc = sqlite_step(&statement, &found, err);
+    rc = step_to_row(&statement, &found, err);
     if (rc == SSO_OK && !found)
         rc = sso_fail(err, SSO_NOT_FOUND, "application %s does not exist", application);
     if (rc == SSO_OK)

@@ -52,13 +52,19 @@ static enum sso_code hold(struct store_tx *tx, uint32_t number, enum store_lock 
     return rc;
 }
 
+static void distrust_generation(void *element)
+{
+    struct generation *generation = element;
+    *generation = (struct generation){.number = generation->number};
+}
+
 static enum sso_code list(struct store_tx *tx, struct generation **out, size_t *count,
                           struct sso_error *err)
 {
     static const char sql[] =
         "SELECT " GENERATION_COLUMNS " FROM generations AS g ORDER BY g.number";
     static const struct sqlite_list rows = {"the row of a generation", sizeof **out,
-                                            sqlite_read_generation};
+                                            sqlite_read_generation, distrust_generation};
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
@@ -185,6 +191,13 @@ static void read_token(struct sqlite_statement *s, void *out)
     sqlite_read_bytes(s, token->tag, sizeof token->tag);
 }
 
+/* Said to be gone: no key is looked for in it. */
+static void distrust_token(void *element)
+{
+    struct generation_token *token = element;
+    *token = (struct generation_token){.number = token->number, .destroyed_ms = 1};
+}
+
 static enum sso_code token_list(struct store_tx *tx, struct generation_token **out, size_t *count,
                                 struct sso_error *err)
 {
@@ -192,7 +205,8 @@ static enum sso_code token_list(struct store_tx *tx, struct generation_token **o
         "SELECT generation, token, serial, manufacturer, model, node, evidence, weak, since_ms,"
         " destroyed_ms, version, tag FROM generation_tokens"
         " ORDER BY generation, since_ms, token, serial, node";
-    static const struct sqlite_list rows = {"a token of a generation", sizeof **out, read_token};
+    static const struct sqlite_list rows = {"a token of a generation", sizeof **out, read_token,
+                                            distrust_token};
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);

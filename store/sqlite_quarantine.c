@@ -1,3 +1,5 @@
+#include <stdio.h>
+
 #include "store/sqlite_statement.h"
 
 static enum sso_code put(struct store_tx *tx, const struct quarantine_entry *entry,
@@ -35,11 +37,21 @@ static void read_entry(struct sqlite_statement *s, void *out)
     entry->generation = sqlite_read_u32(s);
     sqlite_read_text(s, code, sizeof code);
     entry->code = sso_code_from_name(code);
-    sqlite_read_text(s, entry->reason, sizeof entry->reason);
+    if (entry->code == SSO_OK)
+        s->damaged = true;
+    sqlite_read_note(s, entry->reason, sizeof entry->reason);
     entry->tries = (unsigned)sqlite_read_integer(s, 1, UINT32_MAX);
     entry->since_ms = sqlite_read_time(s);
     read_if_sound(s, entry->application, sizeof entry->application);
     read_if_sound(s, entry->principal, sizeof entry->principal);
+}
+
+static void distrust(void *element)
+{
+    struct quarantine_entry *entry = element;
+    entry->code = SSO_ROW_CORRUPT;
+    snprintf(entry->reason, sizeof entry->reason,
+             "this entry of the quarantine was changed by another hand");
 }
 
 static enum sso_code list(struct store_tx *tx, struct quarantine_entry **out, size_t *count,
@@ -49,7 +61,8 @@ static enum sso_code list(struct store_tx *tx, struct quarantine_entry **out, si
         "SELECT q.row_id, q.generation, q.code, q.reason, q.tries, q.since_ms, a.name, c.principal"
         " FROM quarantine AS q LEFT JOIN credentials AS c ON c.row_id = q.row_id"
         " LEFT JOIN applications AS a ON a.id = c.application_id ORDER BY q.row_id";
-    static const struct sqlite_list rows = {"an entry of the quarantine", sizeof **out, read_entry};
+    static const struct sqlite_list rows = {"an entry of the quarantine", sizeof **out, read_entry,
+                                            distrust};
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);

@@ -27,26 +27,34 @@ static void read_rotation(struct sqlite_statement *s, struct rotation *out)
     sqlite_read_text(s, out->without, sizeof out->without);
     out->started_ms = sqlite_read_time(s);
     out->finished_ms = sqlite_read_time(s);
-    sqlite_read_text(s, out->error, sizeof out->error);
+    sqlite_read_note(s, out->error, sizeof out->error);
 }
 
 static enum sso_code latest(struct store_tx *tx, struct rotation *out, struct sso_error *err)
 {
-    static const char sql[] = "SELECT " COLUMNS " FROM rotations ORDER BY id DESC LIMIT 1";
+    static const char sql[] =
+        "SELECT " COLUMNS " FROM rotations WHERE id BETWEEN 1 AND ? ORDER BY id DESC LIMIT 1";
     SQLITE_STATEMENT_AUTO statement = {0};
     struct rotation rotation = {0};
     bool found = false;
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    if (rc == SSO_OK)
-        rc = sqlite_step(&statement, &found, err);
+    out->id = 0;
     if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_u64(&statement, ROTATION_ID_MAX);
+    if ((rc = sqlite_step(&statement, &found, err)) != SSO_OK)
         return rc;
     if (!found)
         return sso_fail(err, SSO_NOT_FOUND, "there never was a rotation");
     read_rotation(&statement, &rotation);
-    if ((rc = sqlite_check_row(&statement, "the row of a rotation", err)) == SSO_OK)
-        *out = rotation;
-    return rc;
+    out->id = rotation.id;
+    if (statement.damaged)
+        return sso_fail(err, SSO_NOT_FOUND,
+                        "the row of rotation %llu was changed by another hand and cannot be read; "
+                        "a new rotation can be started",
+                        (unsigned long long)rotation.id);
+    *out = rotation;
+    return SSO_OK;
 }
 
 static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
@@ -94,6 +102,10 @@ static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, stru
         last.state == ROTATION_PAUSED)
         return sso_fail(err, SSO_ROTATION_IN_PROGRESS, "rotation %llu to generation %u is %s",
                         (unsigned long long)last.id, last.to, rotation_state_name(last.state));
+    if (last.id == ROTATION_ID_MAX)
+        return sso_fail(err, SSO_POLICY_TAMPERED,
+                        "rotation %llu is not ours: delete its row from the database",
+                        (unsigned long long)last.id);
     rotation->id = last.id + 1;
     return run_with_row(tx, sql, rotation, NULL, err);
 }

@@ -14,6 +14,15 @@
 #define WITHOUT_QUARANTINED                                                                        \
     " AND NOT EXISTS (SELECT 1 FROM quarantine AS q WHERE q.row_id = c.row_id)"
 
+/* A value that is longer than SQLite may make it here ends a statement at its row. Its key is
+ * enough to call it damaged and to go on behind it. */
+static const char *key_sql(const struct scan_options *options)
+{
+    static const char all[] = SCAN("c.row_id, c.generation", "");
+    static const char clean[] = SCAN("c.row_id, c.generation", WITHOUT_QUARANTINED);
+    return options->skip_quarantined ? clean : all;
+}
+
 static const char *scan_sql(const struct scan_options *options)
 {
     static const char rows[] = SCAN(CREDENTIAL_COLUMNS, "");
@@ -69,6 +78,36 @@ static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_opt
     return rc;
 }
 
+static void bind_scan(struct sqlite_statement *s, const struct scan_options *options,
+                      const struct scan_position *start, size_t limit)
+{
+    sqlite_bind_integer(s, start->started ? (int64_t)start->generation : -1);
+    sqlite_bind_bytes(s, start->row_id, sizeof start->row_id);
+    sqlite_bind_integer(s, options->below > 0 ? (int64_t)options->below : (int64_t)UINT32_MAX + 1);
+    sqlite_bind_u64(s, limit);
+}
+
+/* The first row from `position` on, damaged. */
+static enum sso_code pass_over(struct store_tx *tx, const struct scan_options *options,
+                               struct scan_position *position, struct credential_row *row,
+                               size_t *count, struct sso_error *err)
+{
+    SQLITE_STATEMENT_AUTO statement = {0};
+    const struct scan_position start = *position;
+    bool found = false;
+    enum sso_code rc = sqlite_prepare(tx, key_sql(options), &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    bind_scan(&statement, options, &start, 1);
+    if ((rc = sqlite_step(&statement, &found, err)) != SSO_OK || !found ||
+        (rc = advance(&statement, position, err)) != SSO_OK)
+        return rc;
+    *row = (struct credential_row){.generation = position->generation};
+    memcpy(row->row_id, position->row_id, sizeof row->row_id);
+    *count = 1;
+    return SSO_OK;
+}
+
 static enum sso_code scan(struct store_tx *tx, const struct scan_options *options,
                           struct scan_position *position, struct credential_row *rows,
                           size_t *count, struct sso_error *err)
@@ -80,12 +119,12 @@ static enum sso_code scan(struct store_tx *tx, const struct scan_options *option
     enum sso_code rc = sqlite_prepare(tx, scan_sql(options), &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_integer(&statement, start.started ? (int64_t)start.generation : -1);
-    sqlite_bind_bytes(&statement, start.row_id, sizeof start.row_id);
-    sqlite_bind_integer(&statement,
-                        options->below > 0 ? (int64_t)options->below : (int64_t)UINT32_MAX + 1);
-    sqlite_bind_u64(&statement, options->limit);
+    bind_scan(&statement, options, &start, options->limit);
     rc = read_rows(&statement, options, &end, rows, count, err);
+    if (rc == SSO_TOO_LARGE && *count != 0)
+        rc = SSO_OK; /* the next call begins at that row */
+    else if (rc == SSO_TOO_LARGE && options->limit > 0)
+        rc = pass_over(tx, options, &end, rows, count, err);
     if (rc == SSO_OK) {
         *position = end;
         return SSO_OK;
@@ -115,6 +154,8 @@ static enum sso_code swap(struct store_tx *tx, struct key_swap *swaps, size_t co
         sqlite_bind_integer(&statement, one->old_generation);
         sqlite_bind_wrapped(&statement, &one->old_wrapped);
         rc = sqlite_run(&statement, &changed, err);
+        if (rc == SSO_TOO_LARGE)
+            rc = SSO_OK; /* it cannot even be read whole (scan): not swapped */
         one->swapped = rc == SSO_OK && changed == 1;
     }
     return rc;

@@ -215,6 +215,15 @@ void sqlite_read_name(struct sqlite_statement *statement, char *out, size_t size
     }
 }
 
+void sqlite_read_note(struct sqlite_statement *statement, char *out, size_t size)
+{
+    bool damaged = statement->damaged;
+    sqlite_read_text(statement, out, size);
+    if (!text_is_clean_utf8(out, strlen(out)))
+        out[0] = '\0';
+    statement->damaged = damaged;
+}
+
 void sqlite_read_bytes(struct sqlite_statement *statement, void *out, size_t count)
 {
     size_t length;
@@ -281,7 +290,9 @@ enum sso_code sqlite_collect(struct sqlite_statement *statement, const struct sq
         void *element = elements + used * list->element_bytes;
         memset(element, 0, list->element_bytes);
         list->read(statement, element);
-        if ((rc = sqlite_check_row(statement, list->what, err)) != SSO_OK)
+        if (statement->damaged && list->distrust != NULL)
+            list->distrust(element);
+        else if ((rc = sqlite_check_row(statement, list->what, err)) != SSO_OK)
             break;
         used++;
     }

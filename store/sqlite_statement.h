@@ -45,6 +45,8 @@ bool sqlite_read_bool(struct sqlite_statement *statement);
 void sqlite_read_text(struct sqlite_statement *statement, char *out, size_t size);
 /* Of 1 byte at least, and clean UTF-8 (common/encode.h). */
 void sqlite_read_name(struct sqlite_statement *statement, char *out, size_t size);
+/* For people only: what cannot be read is empty, and no damage. */
+void sqlite_read_note(struct sqlite_statement *statement, char *out, size_t size);
 void sqlite_read_bytes(struct sqlite_statement *statement, void *out, size_t count);
 void sqlite_read_wrapped(struct sqlite_statement *statement, struct wrapped_key *out);
 /* A view until the next step; NULL where the column has another type or more bytes. */
@@ -59,6 +61,9 @@ struct sqlite_list {
     const char *what; /* "a setting", for the text about a damaged row */
     size_t element_bytes;
     void (*read)(struct sqlite_statement *statement, void *element);
+    /* Makes of what could be read of a damaged row something that nobody takes for a sound one.
+     * NULL: a damaged row fails the list. */
+    void (*distrust)(void *element);
 };
 enum sso_code sqlite_collect(struct sqlite_statement *statement, const struct sqlite_list *list,
                              void *out, size_t *count, struct sso_error *err);

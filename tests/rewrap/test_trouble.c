@@ -238,6 +238,35 @@ static void a_row_that_kills_goes_to_quarantine(void **state)
     installation_remove(&in);
 }
 
+/* Its key is in no token that opens here: the others go on, and it can be tried again. */
+static void rows_of_a_lost_generation_hold_up_nobody(void **state)
+{
+    (void)state;
+    struct rewrap_job job;
+    start(&job);
+    OK(rewrap_run(&job, &problem));
+    add_credential_below(&in, ROWS, 1);
+    keyring_forget(in.keyring, 1);
+    plan_job(&in, &job, make_generation(&in, SUITE_AES256_KW), NULL);
+    OK(rewrap_run(&job, &problem));
+    assert_int_equal(job.rotation.state, ROTATION_COMPLETED_WITH_ERRORS);
+    assert_int_equal(job.rotation.done, ROWS);
+    assert_int_equal(job.rotation.failed, 1);
+    assert_int_equal(quarantined(&in), 1);
+    assert_int_equal(rows_of(&in, 1).credentials, 1);
+    assert_int_equal(read_generation(&in, 2).state, GENERATION_RETIRED);
+
+    OK(open_generation(&in, 1, &problem));
+    struct store_tx *tx = NULL;
+    OK(store_begin(in.store, STORE_WRITE, &tx, &problem));
+    OK(rewrap_retry_quarantined(tx, &in.policy, &job.rotation, &problem));
+    OK(store_commit(&tx, &problem));
+    load_job(&in, &job);
+    OK(rewrap_run(&job, &problem));
+    check_complete(&job, ROWS + 1);
+    installation_remove(&in);
+}
+
 static void rows_that_change_are_skipped(void **state)
 {
     (void)state;
@@ -322,6 +351,7 @@ int main(void)
         cmocka_unit_test(waits_for_the_token),
         cmocka_unit_test(rows_near_a_death_go_again),
         cmocka_unit_test(a_row_that_kills_goes_to_quarantine),
+        cmocka_unit_test(rows_of_a_lost_generation_hold_up_nobody),
         cmocka_unit_test(rows_that_change_are_skipped),
         cmocka_unit_test(streams_again_for_rows_that_appear),
         cmocka_unit_test(ends_with_the_wraps),
