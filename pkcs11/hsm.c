@@ -146,9 +146,11 @@ static enum sso_code wait_for_start(struct hsm *hsm, struct sso_error *err)
     return code;
 }
 
-enum sso_code hsm_open(const struct config_hsm *section, const char *state_directory,
-                       struct spawner *spawner, bool keep_trying, struct hsm **out,
-                       struct sso_error *err)
+enum opening { OPEN_OR_FAIL, OPEN_AND_KEEP_TRYING, OPEN_AFTER_RESET };
+
+static enum sso_code open_pool(const struct config_hsm *section, const char *state_directory,
+                               struct spawner *spawner, enum opening how, struct hsm **out,
+                               struct sso_error *err)
 {
     if (section->sessions_per_worker > SESSIONS_MAX)
         return sso_fail(err, SSO_CONFIG_ERROR, "sessions_per_worker is at most %d", SESSIONS_MAX);
@@ -164,13 +166,14 @@ enum sso_code hsm_open(const struct config_hsm *section, const char *state_direc
     hsm->lane_count = workers_wanted(section);
     hsm->lanes = calloc(hsm->lane_count, sizeof *hsm->lanes);
     enum sso_code code = pin_guard_init(&hsm->guard, state_directory, err);
+    hsm->guard.forgiving = how == OPEN_AFTER_RESET;
     if (code == SSO_OK && hsm->lanes == NULL)
         code = sso_fail(err, SSO_NO_MEMORY, "no memory for a token's pool");
     if (code == SSO_OK)
         code = start_lanes(hsm, err);
     if (code == SSO_OK) {
         code = wait_for_start(hsm, err);
-        if (keep_trying)
+        if (how == OPEN_AND_KEEP_TRYING)
             code = SSO_OK;
     }
     if (code != SSO_OK)
@@ -178,6 +181,20 @@ enum sso_code hsm_open(const struct config_hsm *section, const char *state_direc
     else
         *out = hsm;
     return code;
+}
+
+enum sso_code hsm_open(const struct config_hsm *section, const char *state_directory,
+                       struct spawner *spawner, bool keep_trying, struct hsm **out,
+                       struct sso_error *err)
+{
+    return open_pool(section, state_directory, spawner,
+                     keep_trying ? OPEN_AND_KEEP_TRYING : OPEN_OR_FAIL, out, err);
+}
+
+enum sso_code hsm_open_after_reset(const struct config_hsm *section, const char *state_directory,
+                                   struct spawner *spawner, struct hsm **out, struct sso_error *err)
+{
+    return open_pool(section, state_directory, spawner, OPEN_AFTER_RESET, out, err);
 }
 
 void hsm_status(struct hsm *hsm, struct hsm_status *out)
@@ -191,6 +208,7 @@ void hsm_status(struct hsm *hsm, struct hsm_status *out)
         if (hsm->lanes[i].up)
             out->sessions += hsm->lanes[i].sessions;
     out->workers_replaced = hsm->replaced;
+    out->workers_lost = hsm->lost;
     out->token = hsm->token;
     memcpy(out->firmware, hsm->firmware, sizeof out->firmware);
     out->calls = hsm->calls;

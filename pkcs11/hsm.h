@@ -74,7 +74,9 @@ enum hsm_state {
 
 struct hsm_status {
     enum hsm_state state;
-    unsigned workers_wanted, workers_ready, sessions, workers_replaced;
+    unsigned workers_wanted, workers_ready, sessions;
+    unsigned workers_replaced;   /* for any reason: a new generation, growth, death */
+    unsigned workers_lost;       /* of these: died or hung */
     struct token_identity token; /* empty until a worker has seen it */
     char firmware[16];
     uint64_t calls, call_microseconds; /* per-item work done, for metrics */
@@ -88,6 +90,12 @@ struct hsm_status {
 enum sso_code hsm_open(const struct config_hsm *section, const char *state_directory,
                        struct spawner *spawner, bool keep_trying, struct hsm **out,
                        struct sso_error *err) __attribute__((warn_unused_result));
+/* For sso-hsm pin reset where no daemon runs: as hsm_open without `keep_trying`, but the first
+ * login is tried even where the PIN was refused before. The refusal is forgotten only once the PIN
+ * has worked. */
+enum sso_code hsm_open_after_reset(const struct config_hsm *section, const char *state_directory,
+                                   struct spawner *spawner, struct hsm **out, struct sso_error *err)
+    __attribute__((warn_unused_result));
 void hsm_close(struct hsm **hsm);
 
 const char *hsm_name(const struct hsm *hsm); /* the section's name, "" for [hsm] */

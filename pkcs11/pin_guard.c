@@ -132,7 +132,7 @@ static enum sso_code judge(const struct pin_guard *guard, const struct hello_rep
                         "token \"%s\" %s: no PIN is tried; let its security officer set the PIN "
                         "anew",
                         name, token->pin_locked ? "has locked its PIN" : "has one PIN try left");
-    if (!same_source(&stamp->source, &token->pin))
+    if (guard->forgiving || !same_source(&stamp->source, &token->pin))
         *stamp = (struct stamp){.state = STAMP_NONE};
     if (stamp->state == STAMP_REFUSED)
         return sso_fail(err, SSO_PIN_REFUSED,
@@ -182,6 +182,8 @@ enum sso_code pin_guard_enter(struct pin_guard *guard, const struct hello_reply 
     }
     if (code != SSO_OK)
         unlock(guard);
+    else
+        guard->forgiving = false;
     return code;
 }
 

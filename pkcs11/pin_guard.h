@@ -13,6 +13,7 @@
 struct pin_guard {
     char *folder;                   /* STATE_DIRECTORY/pin-guard */
     struct pin_source_facts proven; /* the source whose PIN worked last in this process */
+    bool forgiving;                 /* the next try is made whatever became of those before it */
     int lock;                       /* held between enter and leave, else -1 */
 };
 

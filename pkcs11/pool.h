@@ -100,7 +100,7 @@ struct hsm {
     enum hsm_state state;
     bool stopping;
     struct lane *lanes;
-    unsigned lane_count, ready, starting, replaced;
+    unsigned lane_count, ready, starting, replaced, lost;
     unsigned failures; /* starts that failed in a row */
     unsigned pokes;    /* rises when waiting for the next try makes no more sense */
     struct sso_error last_error;

@@ -400,8 +400,8 @@ static void end_worker(struct lane *lane, enum serve_end end)
     lane->up = false;
     lane->waiting = false;
     hsm->ready--;
-    if (end != SERVE_STOP)
-        hsm->replaced++;
+    hsm->replaced += end != SERVE_STOP;
+    hsm->lost += end == SERVE_DIED;
     if (end == SERVE_DIED && !lane->served)
         hsm->failures++;
     if (hsm->ready == 0 && !hsm->stopping)
