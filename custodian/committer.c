@@ -1,13 +1,13 @@
 #include "custodian/committer.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "common/audit_head.h"
 #include "common/clock.h"
-#include "common/encode.h"
 #include "common/log.h"
 
 /* More than these would make those that wait first wait for those that came last. */
@@ -30,7 +30,7 @@ struct job {
 struct committer {
     struct store *store;
     char node[65];
-    char *head_path, *head_draft;
+    char *state_directory;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t work, finished;
@@ -38,6 +38,7 @@ struct committer {
     size_t posted;
     bool stopping;
     struct sso_error health; /* of the last transaction */
+    struct sso_error chain;  /* is what audit-head knows still there? changed by the thread only */
 };
 
 /* What the transaction appends to the chain: copies, so that a try that fails leaves the jobs'
@@ -116,23 +117,50 @@ static enum sso_code run_write(struct store_tx *tx, struct job *job, struct sso_
     return store_savepoint_undo(tx, err);
 }
 
-/* Last number and hash of this node's chain, so that a cut tail of the audit can be told. Renamed
- * into place, not synced: after a crash of the machine it may lag behind, never run ahead. */
-static void write_head(struct committer *committer, const struct audit_record *record)
+/* What audit-head knows must still stand in the database. Where it does not, records were taken
+ * away or changed: that is told, and the file stays as it is, so that the chain never again fits it
+ * and audit verify finds the hole. Writing goes on, since who cuts an audit must not stop the
+ * service by it. */
+static enum sso_code check_chain(struct committer *committer, struct store_tx *tx,
+                                 struct sso_error *err)
 {
-    char hash[2 * AUDIT_HASH_BYTES + 1];
-    hex_encode(record->hash, sizeof record->hash, hash);
-    FILE *file = fopen(committer->head_draft, "we");
-    if (file == NULL)
-        goto failed;
-    int written = fprintf(file, "%llu %s\n", (unsigned long long)record->number, hash);
-    if (fclose(file) != 0 || written < 0 ||
-        rename(committer->head_draft, committer->head_path) != 0)
-        goto failed;
-    return;
-failed:
-    log_line(LOG_LEVEL_WARNING, "the audit head was not written", "file", committer->head_path,
-             NULL);
+    struct audit_head kept;
+    struct sso_error chain = {0};
+    bool holds;
+    /* Read each time: direct commands move it too, and whoever has dealt with a cut takes it away.
+     */
+    audit_head_read(committer->state_directory, &kept);
+    snprintf(kept.node, sizeof kept.node, "%s", committer->node);
+    enum sso_code rc = store_audit_holds(tx, &kept, &holds, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (!holds)
+        sso_fail(&chain, SSO_ROW_CORRUPT,
+                 "record %llu, which %s/" AUDIT_HEAD_FILE
+                 " knows, is gone from the audit of %s or was changed",
+                 (unsigned long long)kept.number, committer->state_directory, committer->node);
+    pthread_mutex_lock(&committer->lock);
+    committer->chain = chain;
+    pthread_mutex_unlock(&committer->lock);
+    return SSO_OK;
+}
+
+static void check_chain_at_start(struct committer *committer)
+{
+    struct sso_error problem = {0};
+    STORE_TX_AUTO tx = NULL;
+    if (store_begin(committer->store, STORE_READ, &tx, &problem) != SSO_OK ||
+        check_chain(committer, tx, &problem) != SSO_OK)
+        log_line(LOG_LEVEL_WARNING, "the audit chain is not compared before its first record",
+                 "reason", problem.detail, NULL);
+}
+
+static void keep_head(struct committer *committer, const struct audit_record *last)
+{
+    if (committer->chain.code == SSO_OK &&
+        !audit_head_write(committer->state_directory, last, false))
+        log_line(LOG_LEVEL_WARNING, "the audit head was not written", "folder",
+                 committer->state_directory, NULL);
 }
 
 static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, struct job *jobs,
@@ -146,7 +174,7 @@ static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, 
             return rc;
     }
     enum sso_code rc = chain_of(committer, jobs, chain, err);
-    if (rc != SSO_OK || chain->count == 0)
+    if (rc != SSO_OK || chain->count == 0 || (rc = check_chain(committer, tx, err)) != SSO_OK)
         return rc;
     /* One call for all: the chain's head is read once. */
     return store_audit_append(tx, chain->record, chain->count, err);
@@ -166,7 +194,7 @@ static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, 
     for (size_t i = 0; i < chain.count; i++)
         *chain.origin[i] = chain.record[i];
     if (chain.count > 0)
-        write_head(committer, &chain.record[chain.count - 1]);
+        keep_head(committer, &chain.record[chain.count - 1]);
 out:
     chain_free(&chain);
     return rc;
@@ -314,14 +342,25 @@ void committer_post(struct committer *committer, const struct audit_record *reco
                  "actor", waiting.actor, "reason", problem.detail, NULL);
 }
 
-enum sso_code committer_health(struct committer *committer, struct sso_error *err)
+static enum sso_code tell(struct committer *committer, const struct sso_error *what,
+                          struct sso_error *err)
 {
     pthread_mutex_lock(&committer->lock);
-    struct sso_error health = committer->health;
+    struct sso_error told = *what;
     pthread_mutex_unlock(&committer->lock);
-    if (health.code != SSO_OK && err != NULL)
-        *err = health;
-    return health.code;
+    if (told.code != SSO_OK && err != NULL)
+        *err = told;
+    return told.code;
+}
+
+enum sso_code committer_health(struct committer *committer, struct sso_error *err)
+{
+    return tell(committer, &committer->health, err);
+}
+
+enum sso_code committer_chain(struct committer *committer, struct sso_error *err)
+{
+    return tell(committer, &committer->chain, err);
 }
 
 static void committer_dispose(struct committer *committer)
@@ -329,8 +368,7 @@ static void committer_dispose(struct committer *committer)
     pthread_mutex_destroy(&committer->lock);
     pthread_cond_destroy(&committer->work);
     pthread_cond_destroy(&committer->finished);
-    free(committer->head_path);
-    free(committer->head_draft);
+    free(committer->state_directory);
     free(committer);
 }
 
@@ -346,12 +384,13 @@ enum sso_code committer_new(struct store *store, const char *node, const char *s
     pthread_cond_init(&committer->work, NULL);
     pthread_cond_init(&committer->finished, NULL);
     snprintf(committer->node, sizeof committer->node, "%s", node);
-    int why = 0;
-    /* The draft bears the pid: direct commands of the same node write this file too. */
-    if (asprintf(&committer->head_path, "%s/audit-head", state_directory) < 0 ||
-        asprintf(&committer->head_draft, "%s/audit-head.%ld", state_directory, (long)getpid()) <
-            0 ||
-        (why = pthread_create(&committer->thread, NULL, committer_thread, committer)) != 0) {
+    committer->state_directory = strdup(state_directory);
+    int why = ENOMEM;
+    if (committer->state_directory != NULL) {
+        check_chain_at_start(committer);
+        why = pthread_create(&committer->thread, NULL, committer_thread, committer);
+    }
+    if (why != 0) {
         committer_dispose(committer);
         return sso_fail_errno(err, SSO_NO_MEMORY, why, "the committer does not start");
     }

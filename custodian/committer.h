@@ -42,4 +42,8 @@ void committer_post(struct committer *committer, const struct audit_record *reco
 /* SSO_OK, or why the last transaction failed. */
 enum sso_code committer_health(struct committer *committer, struct sso_error *err);
 
+/* SSO_OK, or SSO_ROW_CORRUPT where the node's chain in the database no longer has the record that
+ * state_directory/audit-head knows. As of the start or the last record. */
+enum sso_code committer_chain(struct committer *committer, struct sso_error *err);
+
 #endif

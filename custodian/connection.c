@@ -11,13 +11,16 @@
 
 /* Above max_connections so many more are let in to be told so; beyond that they are just closed. */
 #define TOLD_CONNECTIONS 64
+/* Of the largest size, for each peer at a time. */
+#define BODIES_PER_PEER 16
 
 /* What one peer has. Kept for a while after its last connection, so that reconnecting does not
  * renew the allowance of requests. */
 struct peer_load {
     uid_t uid;
     unsigned connections;
-    double allowance; /* requests it may make now */
+    size_t arriving_bytes; /* of requests that are not answered yet */
+    double allowance;      /* requests it may make now */
     int64_t counted_ms;
     struct peer_load *next;
 };
@@ -32,6 +35,7 @@ struct connection {
     int fd;
     size_t ordinal; /* how many there were with it when it was accepted */
     struct peer_load *peer;
+    size_t arriving_bytes; /* its part of the peer's */
     enum sso_code refused;
     bool replying; /* what is written now is ours, not evhttp's own page */
     struct exchange *exchange;
@@ -142,8 +146,10 @@ static void connection_free(struct connection *connection)
     if (connection->fd >= 0 && (size_t)connection->fd < all->by_fd_size &&
         all->by_fd[connection->fd] == connection)
         all->by_fd[connection->fd] = NULL;
-    if (connection->peer != NULL)
+    if (connection->peer != NULL) {
         connection->peer->connections--;
+        connection->peer->arriving_bytes -= connection->arriving_bytes;
+    }
     if (connection->greeting != NULL)
         event_free(connection->greeting);
     if (connection->deadline != NULL)
@@ -192,6 +198,23 @@ static void arm_deadline(struct connection *connection)
     event_add(connection->deadline, &after);
 }
 
+/* A request is taken up when it has arrived whole, so what arrives is bounded for each peer before
+ * anything is known of it. A body that is refused for that gets no answer: libevent has no way to
+ * give one here. */
+static void count_arriving(struct connection *connection, size_t bytes)
+{
+    struct peer_load *peer = connection->peer;
+    if (peer == NULL)
+        return;
+    connection->arriving_bytes += bytes;
+    peer->arriving_bytes += bytes;
+    if (peer->arriving_bytes <= BODIES_PER_PEER * connection->all->config->limits.max_body_bytes)
+        return;
+    log_line(LOG_LEVEL_WARNING, "a peer sends more at a time than is taken: a connection is closed",
+             NULL);
+    hang_up(connection);
+}
+
 /* The time for a request runs from its first byte. */
 static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *argument)
 {
@@ -200,6 +223,8 @@ static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
     if (info->n_added > 0 && connection->exchange == NULL &&
         !event_pending(connection->deadline, EV_TIMEOUT, NULL))
         arm_deadline(connection);
+    if (info->n_added > 0)
+        count_arriving(connection, info->n_added);
 }
 
 /* A connection between two requests has nothing more to do in a drain. What has arrived is still
@@ -356,6 +381,8 @@ void connection_reply(struct connection *connection, struct evhttp_request *http
 {
     event_del(connection->deadline);
     connection->exchange = NULL;
+    connection->peer->arriving_bytes -= connection->arriving_bytes;
+    connection->arriving_bytes = 0;
     if (evbuffer_get_length(bufferevent_get_input(connection->stream)) > 0)
         arm_deadline(connection); /* the next request has begun to arrive */
     connection->replying = true;

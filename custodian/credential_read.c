@@ -29,6 +29,7 @@ struct reader {
     struct key_item *unwrap;
     uint8_t *keys; /* locked: two for each reading */
     size_t count, unwraps;
+    uint64_t row_bytes; /* of the rows that are held */
 };
 
 static bool failed(const struct reading *reading)
@@ -97,6 +98,19 @@ static void reading_load(struct reader *reader, struct store_tx *tx, struct read
     lookup_view_free(&view);
 }
 
+/* What is decoded and written as JSON lies in memory as a whole, and one row may be asked for again
+ * and again: a batch gives out as much as it could take in. One row alone always fits. */
+static enum sso_code check_size(const struct reader *reader, struct sso_error *err)
+{
+    uint64_t maximum = reader->custodian->config->limits.max_body_bytes;
+    if (reader->count == 1 || reader->row_bytes <= maximum)
+        return SSO_OK;
+    return sso_fail(err, SSO_TOO_LARGE,
+                    "the credentials of this batch have more than the %llu bytes of [limits] "
+                    "max_body: ask for fewer at a time",
+                    (unsigned long long)maximum);
+}
+
 /* All of them, or those that are to be read anew. */
 static enum sso_code rows_load(struct reader *reader, bool anew, struct sso_error *err)
 {
@@ -104,14 +118,17 @@ static enum sso_code rows_load(struct reader *reader, bool anew, struct sso_erro
     enum sso_code rc = store_begin(reader->custodian->store, STORE_READ, &tx, err);
     if (rc != SSO_OK)
         return rc;
-    for (size_t i = 0; i < reader->count; i++) {
+    for (size_t i = 0; rc == SSO_OK && i < reader->count; i++) {
         struct reading *reading = &reader->reading[i];
         if (failed(reading) || (anew && reading->version_seen == 0))
             continue;
+        reader->row_bytes -= reading->row.ciphertext_bytes;
         credential_row_free(&reading->row);
         reading_load(reader, tx, reading);
+        reader->row_bytes += reading->row.ciphertext_bytes;
+        rc = check_size(reader, err);
     }
-    return SSO_OK;
+    return rc;
 }
 
 /* --- the cache --- */

@@ -252,6 +252,13 @@ static enum sso_code item_store(struct store_tx *tx, struct round *round,
         store_mapping_get(tx, item->row.application_id, item->principal, &mapping, err);
     if (found != SSO_OK && found != SSO_NOT_FOUND)
         return found;
+    /* The row of a mapping that an administrator disabled must not come back enabled because
+     * somebody took it out of the database. */
+    if (found == SSO_NOT_FOUND && item->old_version != 0)
+        return sso_fail(err, SSO_ROW_CORRUPT,
+                        "the credential of %s stands without its mapping: the database was changed "
+                        "by another hand; restore the mapping from a backup",
+                        item->principal);
     enum sso_code rc = found == SSO_OK ? policy_check_mapping(policy, &mapping, err) : SSO_OK;
     if (rc != SSO_OK ||
         (rc = store_credential_put(tx, &item->row, item->old_version, err)) != SSO_OK ||
@@ -302,7 +309,8 @@ static enum sso_code round_store(struct store_tx *tx, void *context, struct sso_
         enum sso_code stored = item_store(tx, round, item, &item->problem);
         if (stored == SSO_OK)
             item->problem = (struct sso_error){0};
-        if (stored != SSO_OK && stored != SSO_VERSION_CONFLICT && stored != SSO_POLICY_TAMPERED)
+        if (stored != SSO_OK && stored != SSO_VERSION_CONFLICT && stored != SSO_POLICY_TAMPERED &&
+            stored != SSO_ROW_CORRUPT)
             rc = sso_fail(err, stored, "%s", item->problem.detail);
         else if (item_outrun(item))
             record->operation[0] = '\0';

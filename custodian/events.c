@@ -52,7 +52,7 @@ const struct event_facts event_table[EVENTS] = {
         {
             "worker_replaced",
             SEVERITY_INFO,
-            "A worker died, hung or grew past worker_memory_limit and was replaced; its work "
+            "A worker died or hung and was replaced; its work "
             "was done again.",
             "Nothing, unless it repeats: then ask the vendor of the module.",
             false,
@@ -117,6 +117,17 @@ const struct event_facts event_table[EVENTS] = {
             SEVERITY_ERROR,
             "Audit records cannot be written: whatever must be audited is refused.",
             "Check the room on the database's disk and that it is writable.",
+            true,
+        },
+    [EVENT_AUDIT_TRUNCATED] =
+        {
+            "audit_truncated",
+            SEVERITY_ERROR,
+            "The audit in the database lacks the last record that this node knows, or has another "
+            "in its place: records were taken away or changed, or an older database was put in "
+            "place. Service and audit go on; the kept head stays, so that audit verify finds it.",
+            "Run sso-hsm audit verify; find out who wrote to the database. Once that is clear, "
+            "put audit-head of the state directory aside with the findings.",
             true,
         },
     [EVENT_POLICY_TAMPERED] =

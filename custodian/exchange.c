@@ -1,13 +1,17 @@
 #include "custodian/exchange.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/secret.h"
 #include "custodian/custodian.h"
 #include "custodian/operations.h"
+
+#define LARGE_BODY_BYTES (1u << 20)
 
 enum sso_code exchange_new(struct custodian *custodian, struct exchange **out,
                            struct sso_error *err)
@@ -39,18 +43,31 @@ void exchange_free(struct exchange **exchange)
     *exchange = NULL;
 }
 
-static void parse_body(struct exchange *exchange)
+static void attach_body(struct exchange *exchange)
 {
     struct request *request = &exchange->request;
     size_t count = evbuffer_get_length(exchange->body);
     if (count == 0 || request->malformed.code != SSO_OK)
         return;
-    const char *text = (const char *)evbuffer_pullup(exchange->body, -1);
-    if (text == NULL)
+    request->raw = (const char *)evbuffer_pullup(exchange->body, -1);
+    request->raw_bytes = count;
+    if (request->raw == NULL)
         sso_fail(&request->malformed, SSO_NO_MEMORY, "no memory for the body");
-    else if (request_parse_body(request, text, count, &request->malformed) == SSO_OK)
-        request->malformed = (struct sso_error){0};
-    evbuffer_drain(exchange->body, count);
+}
+
+/* Before the reply waits to be sent. What a large body took in many small pieces would else stay
+ * with the allocator of this thread for ever. */
+static void release_body(struct exchange *exchange)
+{
+    struct request *request = &exchange->request;
+    bool large = request->raw_bytes >= LARGE_BODY_BYTES;
+    request->raw = NULL;
+    request->raw_bytes = 0;
+    evbuffer_drain(exchange->body, evbuffer_get_length(exchange->body));
+    json_decref(request->body);
+    request->body = NULL;
+    if (large)
+        malloc_trim(0);
 }
 
 static void free_text(const void *text, size_t count, void *context)
@@ -80,13 +97,19 @@ void exchange_run(struct exchange *exchange)
 {
     struct request *request = &exchange->request;
     struct sso_error problem = {0};
+    bool late = boot_clock_ms() > request->deadline_ms;
     if (random_bytes(request->request_id, sizeof request->request_id, &problem) != SSO_OK) {
         request_problem(request, problem.code, "no request id can be made");
+    } else if (late) {
+        /* Nobody waits for it any more, and those behind it still do. */
+        request_problem(request, SSO_TOO_MANY_REQUESTS,
+                        "the request waited too long for its turn: nothing was done, try again");
     } else {
         peer_resolve(request->custodian->peers, exchange->uid, &request->peer);
-        parse_body(exchange);
+        attach_body(exchange);
         operations_run(request);
     }
+    release_body(exchange);
     exchange_render(exchange);
 }
 

@@ -126,6 +126,11 @@ static enum sso_code open_generation(struct custodian *custodian, const struct s
      * Once for each generation, since it replaces all workers. */
     if (rc == SSO_NO_MASTER_SECRET && generation->number > custodian->newest)
         rc = keyring_open(custodian->keyring, generation, now->token, now->token_count, true, err);
+    if (rc == SSO_NO_MASTER_SECRET && snapshot_token_damaged(now, generation->number))
+        return sso_fail(err, SSO_POLICY_TAMPERED,
+                        "a row that names a token of generation %u was changed by another hand: "
+                        "restore it from a backup of the database",
+                        generation->number);
     if (rc == SSO_OK || rc == SSO_NO_MASTER_SECRET)
         custodian->newest =
             generation->number > custodian->newest ? generation->number : custodian->newest;
@@ -141,6 +146,8 @@ static enum sso_code open_generations(struct custodian *custodian, const struct 
     for (size_t i = 0; i < now->generation_count; i++) {
         const struct generation *generation = &now->generation[i];
         struct sso_error problem = {0};
+        if (generation->state == 0)
+            continue; /* damaged: neither opened nor, where it is open, taken for another's */
         keyring_know(custodian->keyring, &generation->number, 1);
         if (generation->state == GENERATION_DESTROYED) {
             keyring_forget(custodian->keyring, generation->number);
@@ -310,6 +317,10 @@ static enum sso_code prove(struct custodian *custodian, const struct snapshot *n
     struct sso_error closed = {0};
     enum sso_code opened = open_generations(custodian, now, &closed);
     enum sso_code rc = open_policy(custodian, now, err);
+    if (rc != SSO_OK && snapshot_sealed_damaged(now, PURPOSE_POLICY))
+        return sso_fail(err, SSO_POLICY_TAMPERED,
+                        "the row of the generation under which the policy key is sealed was "
+                        "changed by another hand: restore it from a backup of the database");
     if (rc != SSO_OK)
         return opened == SSO_OK ? rc : sso_fail(err, opened, "%s", closed.detail);
     if ((rc = snapshot_check_settings(now, &custodian->policy, custodian->config, err)) != SSO_OK ||

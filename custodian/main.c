@@ -130,12 +130,15 @@ static void raise_descriptor_limit(const struct config *config)
                  "RLIMIT_NOFILE is too low for [limits] max_connections: raise LimitNOFILE", NULL);
 }
 
-/* As much locked memory as may be had; RLIMIT_MEMLOCK is 8 MiB on many systems, for everything. */
+/* As much locked memory as may be had; RLIMIT_MEMLOCK is 8 MiB on many systems, for everything: no
+ * more than half of it goes to the heap, since large credentials are locked beside it. */
 static enum sso_code lock_memory(struct sso_error *err)
 {
     static const size_t sizes[] = {8 * MEBIBYTE, 4 * MEBIBYTE, 2 * MEBIBYTE};
+    struct rlimit limit = {0};
+    (void)getrlimit(RLIMIT_MEMLOCK, &limit);
     enum sso_code rc = SSO_OK;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    for (size_t i = limit.rlim_cur < 2 * sizes[0]; i < sizeof sizes / sizeof *sizes; i++) {
         if ((rc = secret_memory_init(sizes[i], err)) == SSO_OK)
             return SSO_OK;
     }

@@ -238,10 +238,13 @@ static void put_generations(struct encoder *out, struct store *store)
     int64_t now_ms = wall_clock_ms();
     put_family(out, "sso_hsm_generation_age_seconds", "gauge",
                "Age of each generation, by number and state.");
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (generation[i].state == 0)
+            continue; /* its row is damaged */
         put(out, "sso_hsm_generation_age_seconds{generation=\"%u\",state=\"%s\"} %" PRId64 "\n",
             generation[i].number, generation_state_name(generation[i].state),
             (now_ms - generation[i].created_ms) / 1000);
+    }
     put_family(out, "sso_hsm_generation_wraps_total", "counter",
                "Wraps made under each generation, counted in blocks.");
     for (size_t i = 0; i < count; i++)

@@ -22,44 +22,57 @@
 #define CREDENTIAL APP "/credentials/{principal}"
 #define MAPPING APP "/mappings/{principal}"
 
+/* What bodies take where rights are of one application, so that the body is read before it is known
+ * who may: a thousand lookups with every letter escaped; credentials as large as [limits] max_body
+ * lets them be. */
+#define BODY_SMALL (64u << 10)
+#define BODY_LOOKUP (2u << 20)
+#define BODY_LARGE UINT64_MAX
+
 const struct operation operations[] = {
-    {"GET", "/v1/health", "health", ROLE_ANY, 0, op_health},
-    {"GET", "/v1/status", "status", WATCHERS | ROLE_NODE, 0, op_status},
-    {"GET", "/metrics", "metrics", WATCHERS, 0, op_metrics},
+    {"GET", "/v1/health", "health", ROLE_ANY, OP_QUICK, BODY_SMALL, op_health},
+    {"GET", "/v1/status", "status", WATCHERS | ROLE_NODE, OP_QUICK, BODY_SMALL, op_status},
+    {"GET", "/metrics", "metrics", WATCHERS, OP_QUICK, BODY_SMALL, op_metrics},
 
-    {"GET", "/v1/generations", "generation.list", ROLE_SSO_ADMIN, OP_DATABASE, op_generation_list},
+    {"GET", "/v1/generations", "generation.list", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL,
+     op_generation_list},
 
-    {"GET", "/v1/apps", "app.list", APP_PEOPLE, OP_DATABASE, op_app_list},
-    {"POST", "/v1/apps", "app.create", ADMINS, WRITES, op_app_create},
-    {"GET", APP, "app.show", APP_PEOPLE, OP_DATABASE, op_app_show},
-    {"PATCH", APP, "app.update", APP_ADMINS, WRITES, op_app_update},
-    {"DELETE", APP, "app.delete", ADMINS, WRITES, op_app_delete},
-    {"POST", APP "/purge", "app.purge", APP_ADMINS, WRITES, op_app_purge},
+    {"GET", "/v1/apps", "app.list", APP_PEOPLE, OP_DATABASE, BODY_SMALL, op_app_list},
+    {"POST", "/v1/apps", "app.create", ADMINS, WRITES, BODY_SMALL, op_app_create},
+    {"GET", APP, "app.show", APP_PEOPLE, OP_DATABASE, BODY_SMALL, op_app_show},
+    {"PATCH", APP, "app.update", APP_ADMINS, WRITES, BODY_SMALL, op_app_update},
+    {"DELETE", APP, "app.delete", ADMINS, WRITES, BODY_SMALL, op_app_delete},
+    {"POST", APP "/purge", "app.purge", APP_ADMINS, WRITES, BODY_SMALL, op_app_purge},
 
     {"GET", APP "/credentials", "credential.list", APP_ADMINS | ROLE_READER, OP_DATABASE,
-     op_credential_list},
+     BODY_SMALL, op_credential_list},
     {"POST", APP "/credentials:batch", "credential.import", APP_ADMINS, WRITES | OP_READY,
-     op_credential_batch},
-    {"GET", CREDENTIAL, "credential.show", APP_PEOPLE, OP_DATABASE, op_credential_show},
-    {"PUT", CREDENTIAL, "credential.set", APP_SELF, WRITES | OP_READY, op_credential_set},
-    {"DELETE", CREDENTIAL, "credential.delete", APP_ADMINS, WRITES, op_credential_delete},
+     BODY_LARGE, op_credential_batch},
+    {"GET", CREDENTIAL, "credential.show", APP_PEOPLE, OP_DATABASE, BODY_SMALL, op_credential_show},
+    {"PUT", CREDENTIAL, "credential.set", APP_SELF, WRITES | OP_READY, BODY_LARGE,
+     op_credential_set},
+    {"DELETE", CREDENTIAL, "credential.delete", APP_ADMINS, WRITES, BODY_SMALL,
+     op_credential_delete},
 
     {"POST", "/v1/lookup", "credential.lookup", ROLE_READER | ROLE_OWN,
-     OPENS | OP_AUDIT | OP_RELAXED, op_lookup},
+     OPENS | OP_AUDIT | OP_RELAXED, BODY_LOOKUP, op_lookup},
 
-    {"GET", MAPPING, "mapping.show", APP_SELF, OP_DATABASE, op_mapping_show},
-    {"PUT", MAPPING, "mapping.set", APP_SELF, WRITES, op_mapping_set},
-    {"DELETE", MAPPING, "mapping.delete", APP_ADMINS, WRITES, op_mapping_delete},
+    {"GET", MAPPING, "mapping.show", APP_SELF, OP_DATABASE, BODY_SMALL, op_mapping_show},
+    {"PUT", MAPPING, "mapping.set", APP_SELF, WRITES, BODY_SMALL, op_mapping_set},
+    {"DELETE", MAPPING, "mapping.delete", APP_ADMINS, WRITES, BODY_SMALL, op_mapping_delete},
 
-    {"GET", "/v1/rotation", "rotation.show", ROLE_SSO_ADMIN, OP_DATABASE, op_rotation_show},
-    {"POST", "/v1/rotation", "rotation.start", ROLE_SSO_ADMIN, WRITES | OP_READY,
+    {"GET", "/v1/rotation", "rotation.show", ROLE_SSO_ADMIN, OP_DATABASE | OP_QUICK, BODY_SMALL,
+     op_rotation_show},
+    {"POST", "/v1/rotation", "rotation.start", ROLE_SSO_ADMIN, WRITES | OP_READY, BODY_SMALL,
      op_rotation_start},
-    {"PATCH", "/v1/rotation", "rotation.change", ROLE_SSO_ADMIN, WRITES, op_rotation_change},
-    {"GET", "/v1/rotation/quarantine", "quarantine.list", ROLE_SSO_ADMIN, OP_DATABASE,
+    {"PATCH", "/v1/rotation", "rotation.change", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
+     op_rotation_change},
+    {"GET", "/v1/rotation/quarantine", "quarantine.list", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL,
      op_quarantine_list},
 
-    {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, op_audit_list},
-    {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, op_pin_reset},
+    {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, BODY_SMALL, op_audit_list},
+    {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, BODY_SMALL,
+     op_pin_reset},
 };
 const size_t operation_count = sizeof operations / sizeof *operations;
 
@@ -124,6 +137,17 @@ static bool tells_nothing(enum sso_code code)
            code == SSO_TOO_MANY_REQUESTS || status == 0 || status >= 500;
 }
 
+/* After all that can be said without it: parsed, a body takes many times its bytes. */
+static enum sso_code read_body(struct request *request, struct sso_error *err)
+{
+    if (request->malformed.code != SSO_OK)
+        return sso_fail(err, request->malformed.code, "%s", request->malformed.detail);
+    if (request->raw_bytes > request->operation->body_bytes_max)
+        return sso_fail(err, SSO_TOO_LARGE, "the body has %zu bytes; here at most %llu are taken",
+                        request->raw_bytes, (unsigned long long)request->operation->body_bytes_max);
+    return request_parse_body(request, request->raw, request->raw_bytes, err);
+}
+
 static enum sso_code run_operation(struct request *request, struct sso_error *err)
 {
     const struct operation *operation = request->operation;
@@ -133,8 +157,8 @@ static enum sso_code run_operation(struct request *request, struct sso_error *er
         return rc;
     if ((rc = check_readiness(request, err)) != SSO_OK)
         return rc;
-    if (request->malformed.code != SSO_OK)
-        return sso_fail(err, request->malformed.code, "%s", request->malformed.detail);
+    if ((rc = read_body(request, err)) != SSO_OK)
+        return rc;
     rc = operation->run(request, err);
     if (rc == SSO_OK && !request->authorised) {
         log_line(LOG_LEVEL_ERROR, "an operation answered without having authorised the caller",

@@ -15,14 +15,16 @@ enum operation_flags {
         1 << 3, /* its record may follow the reply where the setting audit.lookups says so */
     OP_LOGGED =
         1 << 4, /* while no database is known to write the record to, a line in the log does */
+    OP_QUICK = 1 << 5, /* asks no token and writes nothing: never waits behind what does */
 };
 
 struct operation {
     const char *method;
-    const char *path; /* "/v1/apps/{app}": a segment in braces takes any value */
-    const char *name; /* in the audit and the metrics: "app.update" */
-    unsigned roles;   /* enum role */
-    unsigned flags;   /* enum operation_flags */
+    const char *path;        /* "/v1/apps/{app}": a segment in braces takes any value */
+    const char *name;        /* in the audit and the metrics: "app.update" */
+    unsigned roles;          /* enum role */
+    unsigned flags;          /* enum operation_flags */
+    uint64_t body_bytes_max; /* below [limits] max_body, which holds for all */
     enum sso_code (*run)(struct request *request, struct sso_error *err);
 };
 

@@ -9,6 +9,9 @@
 #include "custodian/custodian.h"
 #include "custodian/operations.h"
 
+/* 1,000 items with 32 fields, and three values more, in each; the rest is room. */
+#define BODY_VALUES_MAX 40000
+
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
@@ -72,6 +75,9 @@ enum sso_code request_parse_body(struct request *request, const char *text, size
 {
     if (count == 0)
         return SSO_OK;
+    if (json_value_bound(text, count) > BODY_VALUES_MAX)
+        return sso_fail(err, SSO_TOO_LARGE, "the body has more than %d JSON values",
+                        BODY_VALUES_MAX);
     json_t *body = json_parse(text, count, err);
     if (body == NULL)
         return SSO_BAD_REQUEST;

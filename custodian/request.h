@@ -26,11 +26,13 @@ struct request {
     char *segment[PATH_SEGMENTS_MAX]; /* of the path, split first, then percent-decoded: "v1",
                                          "apps", "billing" … */
     size_t segment_count;
-    char *path;                 /* what the segments point into; from wiping_malloc */
-    char *query;                /* raw, or NULL */
-    uint64_t if_match;          /* a version; 0: none */
+    char *path;        /* what the segments point into; from wiping_malloc */
+    char *query;       /* raw, or NULL */
+    uint64_t if_match; /* a version; 0: none */
+    const char *raw;   /* the body as it came, a view; parsed by operations_run */
+    size_t raw_bytes;
     json_t *body;               /* an object, or NULL */
-    struct sso_error malformed; /* of path, header or body; told only to who may ask at all */
+    struct sso_error malformed; /* of path or header; told only to who may ask at all */
     const struct operation *operation;
 
     /* Filled by the operation. */
@@ -69,7 +71,8 @@ enum sso_code request_query_number(const struct request *request, const char *na
  * separator exist. SSO_BAD_REQUEST. */
 enum sso_code request_parse_path(struct request *request, const char *path, struct sso_error *err)
     __attribute__((warn_unused_result));
-/* One JSON object, or nothing. */
+/* One JSON object, or nothing. SSO_TOO_LARGE where it has more values than the largest batch of
+ * the largest credentials: that is told before anything is allocated for them. */
 enum sso_code request_parse_body(struct request *request, const char *text, size_t count,
                                  struct sso_error *err) __attribute__((warn_unused_result));
 /* Takes a copy of the raw query, which must be percent-encoded UTF-8 throughout; NULL: none. */

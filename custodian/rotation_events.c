@@ -35,11 +35,15 @@ static void events_update(struct custodian *custodian, const struct rotation *ro
 
 void rotation_events_refresh(struct custodian *custodian)
 {
-    struct rotation rotation;
+    struct rotation rotation = {0};
+    struct sso_error problem = {0};
     uint64_t quarantined = 0;
     STORE_TX_AUTO tx = NULL;
-    if (store_begin(custodian->store, STORE_READ, &tx, NULL) == SSO_OK &&
-        store_rotation_latest(tx, &rotation, NULL) == SSO_OK &&
-        store_quarantine_count(tx, &quarantined, NULL) == SSO_OK)
+    if (store_begin(custodian->store, STORE_READ, &tx, NULL) != SSO_OK)
+        return;
+    enum sso_code rc = store_rotation_latest(tx, &rotation, &problem);
+    if (rc == SSO_NOT_FOUND && rotation.id != 0)
+        event_raise(custodian->events, EVENT_POLICY_TAMPERED, "%s", problem.detail);
+    if (rc == SSO_OK && store_quarantine_count(tx, &quarantined, NULL) == SSO_OK)
         events_update(custodian, &rotation, quarantined);
 }

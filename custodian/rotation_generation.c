@@ -4,12 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "common/secret.h"
 #include "custodian/application_access.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "pkcs11/keyring.h"
 #include "store/store.h"
+
+/* As many keys without a row are passed over; more of them is something to look into. */
+#define NUMBERS_PASSED_MAX 16
 
 /* --- taking up --- */
 
@@ -92,12 +96,18 @@ static enum sso_code next_number(struct custodian *custodian, uint32_t *number,
     rc = store_generation_list(tx, &list, &count, err);
     if (rc != SSO_OK)
         return rc;
-    *number = 1;
+    uint32_t highest = 0;
     for (size_t i = 0; i < count; i++) {
-        if (list[i].number >= *number)
-            *number = list[i].number + 1;
+        if (list[i].number > highest)
+            highest = list[i].number;
     }
     free(list);
+    if (highest > UINT32_MAX - NUMBERS_PASSED_MAX - 1)
+        return sso_fail(err, SSO_INTERNAL,
+                        "generation %u is the last that there can be: the database was changed "
+                        "outside this program",
+                        highest);
+    *number = highest + 1;
     return SSO_OK;
 }
 
@@ -143,6 +153,27 @@ static enum sso_code unmake(struct request *request, struct hsm *pool,
                              label, left.detail);
 }
 
+/* A number whose key somebody was killed over stands in the token without a row. It is passed over:
+ * numbers are never used again, and what is in the token is for a person to judge. */
+static enum sso_code make_key(struct custodian *custodian, struct hsm *pool, uint32_t *number,
+                              struct new_generation *new, struct sso_error *err)
+{
+    const enum suite_id suite = new->generation.suite;
+    const uint32_t first = *number;
+    for (;; ++*number) {
+        struct evidence evidence;
+        enum sso_code rc =
+            keyring_generate(custodian->keyring, pool, *number, suite, custodian->node,
+                             &new->generation, &new->token, &evidence, err);
+        if (rc != SSO_ALREADY_EXISTS || *number - first == NUMBERS_PASSED_MAX)
+            return rc;
+        log_line(LOG_LEVEL_WARNING,
+                 "a generation's number is passed over: the token holds a key of it which the "
+                 "database does not know",
+                 "reason", err->detail, NULL);
+    }
+}
+
 enum sso_code rotation_generation_make(struct request *request, uint32_t *number,
                                        struct sso_error *err)
 {
@@ -157,11 +188,10 @@ enum sso_code rotation_generation_make(struct request *request, uint32_t *number
         return sso_fail(err, SSO_HSM_UNAVAILABLE,
                         "the token of the active generation %u is not open", active);
     struct new_generation new;
-    struct evidence evidence;
     memset(&new, 0, sizeof new);
+    new.generation.suite = suite;
     if ((rc = next_number(custodian, number, err)) != SSO_OK ||
-        (rc = keyring_generate(custodian->keyring, pool, *number, suite, custodian->node,
-                               &new.generation, &new.token, &evidence, err)) != SSO_OK)
+        (rc = make_key(custodian, pool, number, &new, err)) != SSO_OK)
         return rc;
     rc = store_new(request, &new, err);
     return rc == SSO_OK ? SSO_OK : unmake(request, pool, &new.generation, err);

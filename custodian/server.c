@@ -5,6 +5,7 @@
 #include <event2/event.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,14 +20,17 @@
 #include "custodian/connection.h"
 #include "custodian/custodian.h"
 #include "custodian/exchange.h"
+#include "custodian/operations.h"
 #include "custodian/unix_socket.h"
 
 #define REQUEST_THREADS 16
+#define QUICK_THREADS 2
 #define HEADER_BYTES_MAX 32768
 /* Less than clients wait, so that they hear why. */
 #define REQUEST_DEADLINE_MS 25000
 #define DRAIN_SECONDS 30
 #define BACKLOG 1024
+#define LARGE_ALLOCATION_BYTES (1 << 20)
 #define REST_AFTER_ACCEPT_ERROR_MS 100
 
 struct server {
@@ -38,6 +42,8 @@ struct server {
     struct event *term, *interrupt, *hangup, *answered_event, *drain_timer, *rest_timer;
     struct connections *connections;
     struct request_threads *threads;
+    struct request_threads
+        *quick;      /* for what must be answered while a token or the database hangs */
     int fd;          /* bound, until it listens */
     int answered_fd; /* eventfd: `answered` is not empty */
     pthread_mutex_t lock;
@@ -183,7 +189,9 @@ static void on_request(struct evhttp_request *http, void *argument)
         return;
     }
     parse(exchange);
-    request_threads_submit(server->threads, exchange);
+    const struct operation *operation = operation_find(&exchange->request);
+    bool quick = operation != NULL && (operation->flags & OP_QUICK);
+    request_threads_submit(quick ? server->quick : server->threads, exchange);
 }
 
 /* --- the end --- */
@@ -287,6 +295,14 @@ static bool make_events(struct server *server)
            server->answered_event != NULL && event_add(server->answered_event, NULL) == 0;
 }
 
+/* Else glibc raises both with the largest body it has seen, and each thread's arena keeps as much
+ * at its end, where malloc_trim does not look. */
+static void bound_allocator(void)
+{
+    mallopt(M_MMAP_THRESHOLD, LARGE_ALLOCATION_BYTES);
+    mallopt(M_TRIM_THRESHOLD, LARGE_ALLOCATION_BYTES);
+}
+
 static void set_limits(struct server *server)
 {
     const struct config *config = server->config;
@@ -343,6 +359,7 @@ enum sso_code server_new(struct custodian *custodian, struct server **out, struc
                          &server->connections, err);
     if (rc != SSO_OK)
         goto failed;
+    bound_allocator();
     set_limits(server);
     if ((rc = unix_socket_bind(server->config->listen.socket, &server->fd, err)) != SSO_OK)
         goto failed;
@@ -367,12 +384,15 @@ enum sso_code server_run(struct server *server, struct sso_error *err)
 {
     enum sso_code rc =
         request_threads_start(REQUEST_THREADS, exchange_answered, server, &server->threads, err);
+    if (rc == SSO_OK)
+        rc = request_threads_start(QUICK_THREADS, exchange_answered, server, &server->quick, err);
     if (rc != SSO_OK || (rc = start_listening(server, err)) != SSO_OK)
         return rc;
     take_signals(SIG_UNBLOCK); /* the threads above were made without them */
     int outcome = event_base_dispatch(server->base);
     take_signals(SIG_BLOCK);
     request_threads_stop(&server->threads);
+    request_threads_stop(&server->quick);
     return outcome >= 0 ? SSO_OK : sso_fail(err, SSO_INTERNAL, "the event loop failed");
 }
 
@@ -389,6 +409,7 @@ void server_free(struct server **server)
     if (self == NULL)
         return;
     request_threads_stop(&self->threads);
+    request_threads_stop(&self->quick);
     stop_listening(self);
     if (self->http != NULL)
         evhttp_free(self->http);

@@ -42,6 +42,25 @@ const struct sealed_key *snapshot_sealed(const struct snapshot *snapshot, const 
     return NULL;
 }
 
+bool snapshot_token_damaged(const struct snapshot *snapshot, uint32_t generation)
+{
+    for (size_t i = 0; i < snapshot->token_count; i++) {
+        if (snapshot->token[i].number == generation && snapshot->token[i].version == 0)
+            return true;
+    }
+    return false;
+}
+
+bool snapshot_sealed_damaged(const struct snapshot *snapshot, const char *purpose)
+{
+    const struct sealed_key *key = snapshot_sealed(snapshot, purpose);
+    for (size_t i = 0; key != NULL && i < snapshot->generation_count; i++) {
+        if (snapshot->generation[i].number == key->generation && snapshot->generation[i].state == 0)
+            return true;
+    }
+    return false;
+}
+
 const char *snapshot_setting(const struct snapshot *snapshot, const char *name)
 {
     for (size_t i = 0; i < snapshot->setting_count; i++) {

@@ -25,6 +25,10 @@ enum sso_code snapshot_read(struct store *store, struct snapshot *out, struct ss
     __attribute__((warn_unused_result));
 void snapshot_free(struct snapshot *snapshot);
 
+/* Rows whose bytes cannot be one (store/keys.h): of a token that is said to hold the generation,
+ * and of the generation that wraps the key. */
+bool snapshot_token_damaged(const struct snapshot *snapshot, uint32_t generation);
+bool snapshot_sealed_damaged(const struct snapshot *snapshot, const char *purpose);
 const struct sealed_key *snapshot_sealed(const struct snapshot *snapshot, const char *purpose);
 /* NULL where there is none of this name. */
 const char *snapshot_setting(const struct snapshot *snapshot, const char *name);

@@ -25,7 +25,7 @@ struct supervision {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool stopping, woken, looked;
-    unsigned replaced[CONFIG_HSM_MAX]; /* workers_replaced as last told */
+    unsigned lost[CONFIG_HSM_MAX]; /* workers_lost as last told */
     uint64_t backoff_ms;
     int64_t next_poll_ms; /* boot clock */
 };
@@ -74,11 +74,12 @@ static void watch_replacements(struct supervision *self, size_t i, struct hsm *p
                                const struct hsm_status *status)
 {
     bool known = status->last_error.code != SSO_OK;
-    if (status->workers_replaced > self->replaced[i])
-        event_raise(self->custodian->events, EVENT_WORKER_REPLACED, "token of %s: %u so far%s%s",
-                    pool_label(pool), status->workers_replaced, known ? "; the last trouble: " : "",
+    if (status->workers_lost > self->lost[i])
+        event_raise(self->custodian->events, EVENT_WORKER_REPLACED,
+                    "token of %s: %u died or hung so far%s%s", pool_label(pool),
+                    status->workers_lost, known ? "; the last trouble: " : "",
                     known ? status->last_error.detail : "");
-    self->replaced[i] = status->workers_replaced;
+    self->lost[i] = status->workers_lost;
 }
 
 /* A pool that serves but cannot open the active generation is no better than one that is down, so
@@ -138,6 +139,8 @@ static void watch_audit(struct custodian *custodian)
     struct committer *committer = custodian_committer(custodian);
     bool failed = committer != NULL && committer_health(committer, &problem) != SSO_OK;
     raise_while(custodian, EVENT_AUDIT_UNAVAILABLE, failed, problem.detail);
+    bool cut = committer != NULL && committer_chain(committer, &problem) != SSO_OK;
+    raise_while(custodian, EVENT_AUDIT_TRUNCATED, cut, problem.detail);
 }
 
 /* Unwraps the sealed policy key, whose value is known: the decrypt path without the encrypt path.

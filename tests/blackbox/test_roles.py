@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from installation import MY_GROUP, Installation, credential_path, wait_for
+from installation import ME, MY_GROUP, SANITIZED, Installation, credential_path, wait_for
 
 ROLES = ["sso_admin", "affiliate_admin", "app_admin", "app_user", "reader", "auditor", "nobody",
          "of_another_app"]
@@ -222,3 +222,45 @@ def test_a_group_that_changed_counts_soon(house, people):
     wait_for(lambda: house.call("nobody", "GET", "/v1/status").status == 200, "the new group counts")
     subprocess.run(["usermod", "-G", house.groups["nobody"], user.pw_name], check=True)
     wait_for(lambda: house.call("nobody", "GET", "/v1/status").status == 403, "and no longer counts")
+
+
+def resident_bytes(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def test_large_bodies_of_strangers_take_no_memory(house):
+    """Eight million bytes that would be millions of JSON values."""
+    body = b'{"items":[' + b",".join([b"{}"] * 2_600_000) + b"]}"
+    before = resident_bytes(house.installation.custodian.pid)
+    for method, path in (("POST", "/v1/lookup"), ("PUT", "/v1/apps/app/credentials/somebody"),
+                         ("POST", "/v1/apps/app/credentials:batch"), ("POST", "/v1/rotation")):
+        for _ in range(4):
+            reply = house.call("nobody", method, path, body)
+            assert reply.status in (403, 413), reply
+    grown = resident_bytes(house.installation.custodian.pid) - before
+    assert grown < 64 << 20 or SANITIZED, grown
+
+
+def test_direct_commands_name_the_groups_that_would_help(make_installation, people):
+    admins, auditors = people.group("admins"), people.group("auditors")
+    installation = make_installation()
+    installation.init()
+    installation.write_config(roles={"sso_admins": admins, "auditors": auditors})
+    refused = installation.sso("key", "show", check=4).problem["detail"]
+    assert f"add {ME} to one of: {admins}" in refused and auditors not in refused
+    refused = installation.sso("audit", "verify", check=4).problem["detail"]
+    assert admins in refused and auditors in refused
+    installation.write_config(roles={"sso_admins": admins, "auditors": MY_GROUP})
+    assert installation.sso("audit", "verify", check=0).json["ok"]
+    installation.sso("key", "show", check=4)
+
+
+def test_a_refused_caller_is_told_who_he_is(make_installation, people):
+    installation = make_installation()
+    installation.init()
+    installation.config.chmod(0o644)
+    installation.start()
+    stranger = people.user()
+    refused = installation.sso("status", user=stranger, check=4).problem["detail"]
+    assert f"you are {stranger.pw_name}" in refused and str(installation.config) in refused

@@ -300,6 +300,27 @@ def test_killed_at_a_point_of_the_rotation(fault_installation, point):
     assert states(it)[1] == ("retired", 0)
 
 
+def write_while_another_rotates(it, other):
+    """The reply to a write that was stopped after its wrap and woke up after the rotation. None where
+    the stop happened to catch another thread with SQLite's write lock: nobody can rotate then, and
+    it has to be tried again."""
+    it.stop()
+    it.start(environment={"SSO_HSM_FAULT": "write.wrapped:stop"})
+    replies = []
+    thread = threading.Thread(target=lambda: replies.append(it.put("app", "slow", "late but right")))
+    thread.start()
+    try:
+        wait_for(lambda: stopped(it.custodian.pid), "the writer stops between wrap and store")
+        done = other.sso("rotate", "--no-backup")
+        if done.code == 5 and "holds the lock" in done.problem["detail"]:
+            return None
+        assert done.code == 0 and states(other)[1] == ("retired", 0), done
+    finally:
+        os.kill(it.custodian.pid, signal.SIGCONT)
+        thread.join()
+    return replies[0]
+
+
 def test_writer_stopped_between_wrap_and_store(fault_installation, make_installation):
     """It wakes up after another node's rotation has finished: no row is left on a retired
     generation."""
@@ -313,21 +334,12 @@ def test_writer_stopped_between_wrap_and_store(fault_installation, make_installa
     other.write_config(system={"state_directory": other.directory})
     other.database = it.database
     other.start()
-    it.stop()
-    it.start(environment={"SSO_HSM_FAULT": "write.wrapped:stop"})
-    replies = []
-    thread = threading.Thread(target=lambda: replies.append(it.put("app", "slow", "late but right")))
-    thread.start()
-    try:
-        wait_for(lambda: stopped(it.custodian.pid), "the writer stops between wrap and store")
-        other.sso("rotate", "--no-backup", check=0)
-        assert states(other)[1] == ("retired", 0)
-    finally:
-        os.kill(it.custodian.pid, signal.SIGCONT)
-        thread.join()
-    assert replies[0].status in (200, 201), replies
+    tries = (write_while_another_rotates(it, other) for _ in range(10))
+    reply = next(filter(None, tries))
+    assert reply.status in (200, 201), reply
+    active = [number for number, (state, _) in states(other).items() if state == "active"]
     with it.sql() as sql:
-        assert [row[0] for row in sql.execute("SELECT DISTINCT generation FROM credentials")] == [2]
+        assert [row[0] for row in sql.execute("SELECT DISTINCT generation FROM credentials")] == active
     expected = {**{principal_of(n): password_of(n) for n in range(200)}, "slow": "late but right"}
     for node in (it, other):
         assert exported(node) == expected

@@ -134,6 +134,22 @@ def test_database_locked_by_another_program(running):
     assert running.password("app", "anna") == "z"
 
 
+def test_health_waits_behind_nobody(running):
+    """More requests than there are threads wait for the database; who watches is answered."""
+    running.put("app", "anna", "x", status=201)
+    with running.sql() as sql:
+        sql.execute("BEGIN IMMEDIATE")
+        with concurrent.futures.ThreadPoolExecutor(40) as pool:
+            waiting = [pool.submit(running.look_up, "app", "anna") for _ in range(40)]
+            for path in ("/v1/health", "/v1/status", "/metrics", "/v1/rotation"):
+                running.api("GET", path)
+            assert not any(each.done() for each in waiting)
+            sql.execute("ROLLBACK")
+            for each in waiting:
+                assert each.result().status in (200, 429, 503), each.result()
+    assert running.password("app", "anna") == "x"
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 8 MiB."""
@@ -359,6 +375,34 @@ def test_a_cut_tail_is_named(audited):
         sql.execute("DELETE FROM audit WHERE number > 20")
     report = verify(audited)
     assert not report["ok"] and finding(report, "truncated"), report
+
+
+def has_event(installation, name):
+    events = installation.api("GET", "/v1/health").json["events"]
+    return name in [event["name"] for event in events]
+
+
+def test_a_cut_tail_stays_named(audited):
+    """Whatever is written after the cut, by the service or by a direct command."""
+    kept = (audited.directory / "audit-head").read_text()
+    number = int(kept.split()[0])
+    with audited.sql() as sql:
+        sql.execute("DELETE FROM audit WHERE number > 20")
+    audited.put("app", "anna", "x", status=201)
+    wait_for(lambda: has_event(audited, "audit_truncated"), "the event")
+    assert finding(verify(audited), "truncated")
+    for n in range(number):
+        audited.put("app", principal_of(n), "y")
+    audited.sso("db", "check", "--open", check=0)
+    assert finding(verify(audited), "changed")
+    audited.restart()
+    audited.put("app", "anna", "y", status=200)
+    wait_for(lambda: has_event(audited, "audit_truncated"), "the event after a restart")
+    assert finding(verify(audited), "changed")
+    assert (audited.directory / "audit-head").read_text() == kept
+    (audited.directory / "audit-head").rename(audited.directory / "audit-head.cut")
+    audited.put("app", "anna", "z", status=200)
+    wait_for(lambda: not has_event(audited, "audit_truncated"), "the event ends")
 
 
 def test_verify_needs_no_token_and_no_service(audited):

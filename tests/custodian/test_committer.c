@@ -11,7 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <sqlite3.h>
 
+#include "common/audit_head.h"
 #include "common/encode.h"
 #include "common/secret.h"
 #include "custodian/committer.h"
@@ -286,6 +288,84 @@ static void full_database_refuses_records(void **state)
     assert_int_equal(rc, SSO_AUDIT_UNAVAILABLE);
 }
 
+static struct audit_record run_record(struct fixture *fixture)
+{
+    struct audit_record record = record_of("test.write", "a");
+    assert_int_equal(committer_run(fixture->committer, NULL, NULL, &record, 1, NULL), SSO_OK);
+    return record;
+}
+
+/* As the owner of the database can, behind the program's back. */
+static void change_database(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *database = NULL;
+    assert_int_equal(sqlite3_open(fixture->url + strlen("sqlite:"), &database), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(database);
+}
+
+static void start_anew(struct fixture *fixture)
+{
+    committer_free(&fixture->committer);
+    assert_int_equal(
+        committer_new(fixture->store, "node1", fixture->folder, &fixture->committer, NULL), SSO_OK);
+}
+
+/* Neither the next record nor a thousand more nor a restart make a cut chain whole again. */
+static void a_cut_tail_is_never_forgotten(void **state)
+{
+    struct fixture *fixture = *state;
+    struct audit_record last;
+    struct sso_error err = {0};
+    for (unsigned i = 0; i < 10; i++)
+        last = run_record(fixture);
+    assert_int_equal(committer_chain(fixture->committer, &err), SSO_OK);
+    change_database(fixture, "DELETE FROM audit WHERE number > 5");
+    assert_int_equal(run_record(fixture).number, 6);
+    assert_int_equal(committer_chain(fixture->committer, &err), SSO_ROW_CORRUPT);
+    assert_non_null(strstr(err.detail, "record 10"));
+    check_head(fixture, &last);
+    for (unsigned i = 0; i < 10; i++)
+        run_record(fixture);
+    assert_int_equal(committer_chain(fixture->committer, NULL), SSO_ROW_CORRUPT);
+    check_head(fixture, &last);
+    start_anew(fixture);
+    assert_int_equal(committer_chain(fixture->committer, NULL), SSO_ROW_CORRUPT);
+    check_head(fixture, &last);
+}
+
+static void a_cut_tail_is_seen_at_the_start(void **state)
+{
+    struct fixture *fixture = *state;
+    run_record(fixture);
+    struct audit_record last = run_record(fixture);
+    change_database(fixture, "DELETE FROM audit");
+    start_anew(fixture);
+    assert_int_equal(committer_chain(fixture->committer, NULL), SSO_ROW_CORRUPT);
+    check_head(fixture, &last);
+}
+
+/* Direct commands of the same node write to the chain, and to the file, between two commits. */
+static void others_may_lengthen_the_chain(void **state)
+{
+    struct fixture *fixture = *state;
+    run_record(fixture);
+    for (unsigned i = 0; i < 2; i++) {
+        struct audit_record record = record_of("database.check", "all rows");
+        strcpy(record.node, "node1");
+        STORE_TX_AUTO tx = NULL;
+        assert_int_equal(store_begin(fixture->store, STORE_WRITE, &tx, NULL), SSO_OK);
+        assert_int_equal(store_audit_append(tx, &record, 1, NULL), SSO_OK);
+        assert_int_equal(store_commit(&tx, NULL), SSO_OK);
+        if (i == 0)
+            assert_true(audit_head_write(fixture->folder, &record, true));
+    }
+    struct audit_record last = run_record(fixture);
+    assert_int_equal(last.number, 4);
+    assert_int_equal(committer_chain(fixture->committer, NULL), SSO_OK);
+    check_head(fixture, &last);
+}
+
 int main(void)
 {
     wiping_allocator_install();
@@ -298,6 +378,9 @@ int main(void)
         TEST(posted_records_are_written_before_the_end),
         TEST(database_that_fails_is_told_apart),
         TEST(full_database_refuses_records),
+        TEST(a_cut_tail_is_never_forgotten),
+        TEST(a_cut_tail_is_seen_at_the_start),
+        TEST(others_may_lengthen_the_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,7 @@
 struct fixture {
     char folder[64];
     struct custodian custodian;
+    struct config config;
     struct request request;
     struct operation operation;
     struct application application;
@@ -176,6 +177,8 @@ static int set_up(void **state)
     struct sso_error err = {0};
     if (store_create(url, &custodian->store, &err) != SSO_OK)
         fail_msg("%s", err.detail);
+    f->config.limits.max_body_bytes = 1 << 20;
+    custodian->config = &f->config;
     memset(custodian->system.id, 3, sizeof custodian->system.id);
     memset(custodian->policy.system_id, 3, SYSTEM_ID_BYTES);
     uint8_t key[POLICY_KEY_BYTES] = {1, 2, 3};
@@ -300,6 +303,28 @@ static void sets_and_looks_up(void **state)
     assert_int_equal(f->unwrapped, 1);
     assert_int_equal(look_up(f, "bob", ""), SSO_NOT_FOUND);
     assert_int_equal(records(f, "ok"), 2);
+}
+
+/* The same row a thousand times is a small question with a large answer. */
+static void a_batch_gives_out_no_more_than_it_could_take_in(void **state)
+{
+    struct fixture *f = *state;
+    struct credential_query query[40];
+    char password[32768];
+    struct sso_error err = {0};
+    memset(password, 'x', sizeof password - 1);
+    password[sizeof password - 1] = '\0';
+    assert_int_equal(set(f, "alice", password, 0).problem.code, SSO_OK);
+    for (size_t i = 0; i < 40; i++)
+        query[i] = (struct credential_query){.application = "billing", .principal = "alice"};
+    assert_int_equal(credential_read(&f->request, query, 40, &err), SSO_TOO_LARGE);
+    for (size_t i = 0; i < 40; i++)
+        assert_null(query[i].object);
+    assert_int_equal(credential_read(&f->request, query, 20, &err), SSO_OK);
+    for (size_t i = 0; i < 20; i++)
+        json_decref(query[i].object);
+    f->config.limits.max_body_bytes = 4096;
+    assert_int_equal(look_up(f, "alice", password), SSO_OK);
 }
 
 static void if_match_guards(void **state)
@@ -488,6 +513,20 @@ static void a_row_without_its_mapping_is_corrupt(void **state)
     assert_int_equal(look_up(f, "alice", ""), SSO_ROW_CORRUPT);
 }
 
+static void only_a_new_credential_makes_a_mapping(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(set(f, "alice", "a", 0).problem.code, SSO_OK);
+    put_mapping(f, MAPPING_DISABLED_BY_ADMIN, true);
+    delete_mapping(f);
+    struct credential_item item = set(f, "alice", "b", 0);
+    assert_int_equal(item.problem.code, SSO_ROW_CORRUPT);
+    assert_true(item.recorded);
+    assert_int_equal(records(f, "row_corrupt"), 1);
+    assert_int_equal(look_up(f, "alice", ""), SSO_ROW_CORRUPT);
+    assert_int_equal(set(f, "bob", "b", 0).problem.code, SSO_OK);
+}
+
 static void an_older_row_put_back_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -568,6 +607,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(sets_and_looks_up),
+        TEST(a_batch_gives_out_no_more_than_it_could_take_in),
         TEST(if_match_guards),
         TEST(batch_does_its_items_in_order),
         TEST(one_bad_item_fails_alone),
@@ -577,6 +617,7 @@ int main(void)
         TEST(nothing_is_stored_for_a_disabled_application),
         TEST(a_mapping_counts_whatever_the_cache_holds),
         TEST(a_row_without_its_mapping_is_corrupt),
+        TEST(only_a_new_credential_makes_a_mapping),
         TEST(an_older_row_put_back_is_refused),
         TEST(the_cache_hides_no_damage),
         TEST(a_moved_row_opens_from_the_cache_while_the_hsm_is_away),

@@ -22,6 +22,9 @@ static bool own;                   /* the model's thing belongs to the caller */
 static bool asks_for_role;         /* the model's operations call request_authorise */
 static enum sso_code outcome;      /* of the model's operations */
 static enum sso_code readiness, database, audit;
+static const char *body; /* of the next request */
+static size_t body_bytes;
+static bool parsed; /* the last request's body was */
 static unsigned ran, recorded, posted, observed;
 static enum sso_code observed_code;
 static struct audit_record last_record;
@@ -138,6 +141,8 @@ static int set_up(void **state)
     (void)state;
     application_roles = ran = recorded = posted = observed = 0;
     own = false;
+    body = NULL;
+    body_bytes = 0;
     asks_for_role = has_committer = true;
     outcome = readiness = database = audit = SSO_OK;
     last_record = (struct audit_record){0};
@@ -160,6 +165,9 @@ static struct answer ask(const char *method, const char *path, unsigned roles)
     struct request request = {.custodian = &house, .method = method};
     request.peer = (struct peer){.name = "alice", .principal = "alice", .how = "unix"};
     request.peer.roles = roles;
+    request.raw = body;
+    request.raw_bytes = body_bytes;
+    parsed = false;
     assert_int_equal(request_parse_path(&request, path, &request.malformed), SSO_OK);
     operations_run(&request);
     answer.status = request.status != 0 ? request.status : 200;
@@ -167,6 +175,7 @@ static struct answer ask(const char *method, const char *path, unsigned roles)
     const char *detail = json_string_value(json_object_get(request.reply, "detail"));
     snprintf(answer.code, sizeof answer.code, "%s", code != NULL ? code : "");
     snprintf(answer.detail, sizeof answer.detail, "%s", detail != NULL ? detail : "");
+    parsed = request.body != NULL;
     request_free(&request);
     return answer;
 }
@@ -387,6 +396,46 @@ static void readiness_is_told_after_the_role(void **state)
     assert_string_equal(ask("GET", "/v1/apps", ROLE_SSO_ADMIN).code, "database_unavailable");
 }
 
+static void no_body_is_parsed_for_who_may_not_ask(void **state)
+{
+    (void)state;
+    body = "{\"a\":1}";
+    body_bytes = strlen(body);
+    assert_int_equal(ask("POST", "/v1/apps", 0).status, 403);
+    assert_false(parsed);
+    assert_int_equal(ask("POST", "/v1/nothing", ~0u).status, 404);
+    assert_false(parsed);
+    assert_int_equal(ask("POST", "/v1/apps", ROLE_SSO_ADMIN).status, 200);
+    assert_true(parsed);
+    body = "nonsense";
+    body_bytes = strlen(body);
+    assert_string_equal(ask("POST", "/v1/rotation", 0).code, "forbidden");
+    assert_string_equal(ask("POST", "/v1/rotation", ROLE_SSO_ADMIN).code, "bad_request");
+}
+
+static void each_operation_bounds_its_body(void **state)
+{
+    (void)state;
+    body_bytes = (2u << 20) + 1;
+    char *blank = malloc(body_bytes);
+    assert_non_null(blank);
+    memset(blank, ' ', body_bytes);
+    memcpy(blank, "{}", 2);
+    body = blank;
+    for (size_t i = 0; i < operation_count; i++) {
+        char path[128];
+        concrete(operations[i].path, path);
+        bool large = strcmp(operations[i].name, "credential.set") == 0 ||
+                     strcmp(operations[i].name, "credential.import") == 0;
+        application_roles = ROLE_READER;
+        assert_int_equal(ask(operations[i].method, path, ~0u).status, large ? 200 : 413);
+        assert_int_equal(parsed, large);
+    }
+    body_bytes--;
+    assert_int_equal(ask("POST", "/v1/lookup", 0).status, 200);
+    free(blank);
+}
+
 static void everything_is_counted(void **state)
 {
     (void)state;
@@ -415,6 +464,8 @@ int main(void)
         TEST(no_reply_leaves_without_its_record),
         TEST(lookups_may_be_relaxed),
         TEST(readiness_is_told_after_the_role),
+        TEST(no_body_is_parsed_for_who_may_not_ask),
+        TEST(each_operation_bounds_its_body),
         TEST(everything_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

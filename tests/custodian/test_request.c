@@ -140,6 +140,44 @@ static void bodies(void **state)
     request_free(&request);
 }
 
+/* {"items":[ … ]} with `count` items. */
+static char *batch_of(const char *item, size_t count)
+{
+    char *text = malloc(32 + count * (strlen(item) + 1));
+    assert_non_null(text);
+    char *at = stpcpy(text, "{\"items\":[");
+    for (size_t i = 0; i < count; i++)
+        at = stpcpy(stpcpy(at, i > 0 ? "," : ""), item);
+    strcpy(at, "]}");
+    return text;
+}
+
+static enum sso_code parse_batch(const char *item, size_t count)
+{
+    struct request request = {0};
+    char *text = batch_of(item, count);
+    enum sso_code rc = request_parse_body(&request, text, strlen(text), NULL);
+    assert_int_equal(request.body != NULL, rc == SSO_OK);
+    free(text);
+    request_free(&request);
+    return rc;
+}
+
+static void values_are_counted_before_they_are_made(void **state)
+{
+    char item[2048], *at = item;
+    (void)state;
+    at += sprintf(at, "{\"principal\":\"p\",\"external_user\":\"a,b\",\"fields\":{");
+    for (unsigned i = 0; i < 32; i++)
+        at += sprintf(at, "%s\"field %u\":\"[{,\\\",,\"", i > 0 ? "," : "", i);
+    strcpy(at, "}}");
+    assert_int_equal(parse_batch(item, 1000), SSO_OK);
+    assert_int_equal(parse_batch("{}", 1000), SSO_OK);
+    assert_int_equal(parse_batch("{}", 100000), SSO_TOO_LARGE);
+    assert_int_equal(parse_batch("[]", 100000), SSO_TOO_LARGE);
+    assert_int_equal(parse_batch("0", 100000), SSO_TOO_LARGE);
+}
+
 int main(void)
 {
     wiping_allocator_install();
@@ -150,6 +188,7 @@ int main(void)
         cmocka_unit_test(numbers_do_not_overflow),
         cmocka_unit_test(entity_tags),
         cmocka_unit_test(bodies),
+        cmocka_unit_test(values_are_counted_before_they_are_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
