@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/prepare.h"
+#include "common/privileges.h"
 
 /* Every %s of the format as one escaped segment; %llu for numbers of a query. From malloc. */
 static char *make_path(const char *format, va_list arguments)
@@ -37,6 +39,20 @@ static char *make_path(const char *format, va_list arguments)
     return path;
 }
 
+/* The service tells strangers nothing; who is asking, and by which rules, is known here. */
+static void explain_refusal(const struct cli *cli, struct sso_error *err)
+{
+    struct sso_error why = *err;
+    struct person person;
+    const char *url = cli->config->client.url;
+    if ((url != NULL && url[0] != '\0') || person_by_uid(geteuid(), &person, NULL) != SSO_OK)
+        return;
+    (void)sso_fail(err, why.code,
+                   "%s; you are %s; roles come from [roles] of %s and from the groups of the "
+                   "application",
+                   why.detail, person.name, cli->config->file);
+}
+
 static enum sso_code call(struct cli *cli, const struct api_request *request, json_t **reply,
                           struct sso_error *err, char *path)
 {
@@ -55,6 +71,8 @@ static enum sso_code call(struct cli *cli, const struct api_request *request, js
             .timeout_ms = request->timeout_ms,
         };
         rc = client_request(cli->client, &client_call, reply, err);
+        if (rc == SSO_FORBIDDEN && err != NULL)
+            explain_refusal(cli, err);
     }
     free(path);
     return rc;

@@ -7,24 +7,15 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/prepare.h"
-#include "common/encode.h"
+#include "common/audit_head.h"
 
 /* What this node keeps in its state directory (custodian and direct commands write it). */
 static void read_kept_head(const struct config *config, struct chain_anchor *anchor)
 {
-    char *path = NULL, hash[2 * AUDIT_HASH_BYTES + 1];
-    unsigned long long number = 0;
-    *anchor = (struct chain_anchor){.where = "the state directory"};
-    if (asprintf(&path, "%s/audit-head", config->system.state_directory) < 0)
-        return;
-    FILE *file = fopen(path, "re");
-    free(path);
-    if (file == NULL)
-        return;
-    if (fscanf(file, "%llu %64s", &number, hash) == 2 &&
-        hex_decode(hash, anchor->hash, sizeof anchor->hash))
-        anchor->number = number;
-    fclose(file);
+    struct audit_head kept;
+    audit_head_read(config->system.state_directory, &kept);
+    *anchor = (struct chain_anchor){.number = kept.number, .where = "the state directory"};
+    memcpy(anchor->hash, kept.hash, sizeof anchor->hash);
 }
 
 static enum sso_code verify_node(struct store_tx *tx, const struct config *config,
@@ -101,7 +92,7 @@ COMMAND_FUNCTION(command_audit_verify)
     struct store_tx *tx = NULL;
     json_t *findings = json_array();
     uint64_t records = 0;
-    rc = prepare_ceremony(cli, CEREMONY_ADMIN, &ceremony, err);
+    rc = prepare_ceremony(cli, CEREMONY_AUDITOR, &ceremony, err);
     if (rc == SSO_OK)
         rc = ceremony_open_database(ceremony, err);
     if (rc == SSO_OK)

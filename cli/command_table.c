@@ -10,6 +10,13 @@
     "[--generation N | --no-backup] [--rate ROWS_PER_SECOND]\n"                                    \
     "              [--full-speed] [--verify sample|full] [--dry-run] [--detach]"
 
+/* Behind a blank line, as the last paragraph of a direct command's help. */
+#define DIRECT "\nWorks on HSM and database itself, not through the custodian: start it as root"
+#define FOR_ANYBODY ".\nNo role is needed.\n"
+#define FOR_ADMINS                                                                                 \
+    ".\nThe person at the console (login uid, else SUDO_UID, else the user) must be in a group\n"  \
+    "of [roles] sso_admins; root too.\n"
+
 const struct command command_table[] = {
     {"init", COMMAND_DIRECT, "--no-backup [--suite aes256-kw|aes256-gcm]",
      "Makes the system and its first master secret: in the token the master secret, in the "
@@ -19,13 +26,14 @@ const struct command command_table[] = {
      "\n"
      "  --no-backup     the master secret is made in the token, never leaves it, and exists there\n"
      "                  only: if the token is lost, every credential is lost\n"
-     "  --suite SUITE   how row keys are wrapped: aes256-kw (default) or aes256-gcm\n",
+     "  --suite SUITE   how row keys are wrapped: aes256-kw (default) or aes256-gcm\n" DIRECT
+         FOR_ANYBODY,
      command_init},
     {"doctor", COMMAND_DIRECT, "[--token NAME]",
      "Checks configuration, host, database and tokens, and names a remedy for each fault. Works\n"
      "before init and while the custodian runs. Exit 3 where a check failed.\n"
      "\n"
-     "  --token NAME    only the token of section [hsm NAME]\n",
+     "  --token NAME    only the token of section [hsm NAME]\n" DIRECT FOR_ANYBODY,
      command_doctor},
     {"status", COMMAND_API, "[--watch]",
      "Shows what the custodian says of itself: health and events, generation, workers, rotation.\n"
@@ -34,9 +42,11 @@ const struct command command_table[] = {
      command_status},
     {"pin reset", COMMAND_DIRECT, "[--token NAME]",
      "Forgets that a PIN was refused and tries once. For when its source has been put right. Asks\n"
-     "the custodian; where nobody answers, works on the state directory itself.\n"
+     "the custodian. Exit 1 where the PIN is refused again, which is then remembered as before.\n"
      "\n"
-     "  --token NAME    the token of section [hsm NAME]; default: [hsm]\n",
+     "  --token NAME    the token of section [hsm NAME]; default: [hsm]\n"
+     "\nThe caller needs the role sso_admins. Where no custodian answers, works on HSM and state\n"
+     "directory itself: start it as root" FOR_ADMINS,
      command_pin_reset},
 
     {"key list", COMMAND_API, "", "Lists the generations of the master secret.\n",
@@ -44,14 +54,14 @@ const struct command command_table[] = {
     {"key show", COMMAND_DIRECT, "[N]",
      "Shows a generation and the evidence that its key cannot leave the token. Taken anew from "
      "the\n"
-     "token; N defaults to the active generation.\n",
+     "token; N defaults to the active generation.\n" DIRECT FOR_ADMINS,
      command_key_show},
     {"key generate", COMMAND_DIRECT, "--no-backup [--token NAME] [--suite aes256-kw|aes256-gcm]",
      "Makes the next generation for a rotation to go to. It is pending; the custodian may run.\n"
      "\n"
      "  --no-backup     made in the token, never leaves it, exists there only\n"
      "  --token NAME    in the token of section [hsm NAME]; default: that of the active one\n"
-     "  --suite SUITE   default: that of the active generation\n",
+     "  --suite SUITE   default: that of the active generation\n" DIRECT FOR_ADMINS,
      command_key_generate},
 
     {"rotate", COMMAND_API, ROTATE_ARGUMENTS,
@@ -60,7 +70,7 @@ const struct command command_table[] = {
      "the progress; Ctrl-C detaches and the rotation goes on. With --json one status object per\n"
      "line, the last one is the final status. Exit 3 where rows were quarantined.\n"
      "\n"
-     "  --generation N  to this one; default: the only pending one\n"
+     "  --generation N  to this one; default: the only pending one above the active one\n"
      "  --no-backup     to a new one, made in the token of the active one, without a backup\n"
      "  --rate N        at most N rows per second\n"
      "  --full-speed    do not yield to live requests\n"
@@ -133,8 +143,8 @@ const struct command command_table[] = {
      command_cred_list},
     {"cred delete", COMMAND_API, "APP PRINCIPAL", "Deletes a credential.\n", command_cred_delete},
     {"cred import", COMMAND_API, "FILE|-",
-     "Sets credentials from JSON lines, each "
-     "{\"app\",\"principal\",\"external_user\",\"fields\":{…}}.\n"
+     "Sets credentials from JSON lines.\n"
+     "Each line is {\"app\",\"principal\",\"external_user\",\"fields\":{…}}.\n"
      "A bad line is named on standard error as `line N: code: detail`, the others go in, exit 3.\n"
      "Of two lines for one principal the later one counts.\n",
      command_cred_import},
@@ -167,14 +177,19 @@ const struct command command_table[] = {
     {"audit verify", COMMAND_DIRECT, "",
      "Recomputes the audit chain of every node. Compares it with the head that this node keeps in\n"
      "its state directory, and names what was changed, is missing, was reordered or cut off.\n"
-     "Changes nothing. Exit 3 where something was found.\n",
+     "Changes nothing. Exit 3 where something was found.\n"
+     "\nWorks on the database itself, not through the custodian: start it as root or as [system]\n"
+     "user. The person at the console (login uid, else SUDO_UID, else the user) must be in a "
+     "group\n"
+     "of [roles] sso_admins or auditors; root too.\n",
      command_audit_verify},
 
     {"db check", COMMAND_DIRECT, "[--open]",
      "Checks the structure of the database. Exit 3 where something is wrong.\n"
      "\n"
      "  --open          also checks every policy tag, and opens every row and sealed key through\n"
-     "                  the token; names each that fails. The custodian may run.\n",
+     "                  the token; names each that fails. The custodian may run.\n" DIRECT
+         FOR_ADMINS,
      command_db_check},
 
     {"bench", COMMAND_LATER, "", "measuring a token comes with a later version", NULL},

@@ -26,8 +26,9 @@ static enum sso_code output_row(struct cli *cli, const char *application, const 
     /* Deleted since the page was read: it is simply not there any more. */
     if (problem.code == SSO_NOT_FOUND)
         return SSO_OK;
-    /* Not allowed, or not available: that holds for the others too. */
-    if (sso_code_facts(problem.code)->exit_code > EXIT_DONE_WITH_ERRORS)
+    /* Not allowed, not available, disabled as a whole: that holds for the others too. */
+    if (problem.code == SSO_APPLICATION_DISABLED || problem.code == SSO_SYSTEM_DISABLED ||
+        sso_code_facts(problem.code)->exit_code > EXIT_DONE_WITH_ERRORS)
         return sso_fail(err, problem.code, "%s", problem.detail);
     sso_error_context(&problem, "%s/%s", application,
                       json_string_value(json_object_get(asked, "principal")));

@@ -15,23 +15,51 @@ static void add_check(json_t *checks, const char *id, const char *result, const 
                                     text != NULL ? text : json_null(), "remedy", remedy));
 }
 
+/* Its health was answered with 503, which has no room in an error: status has the events. */
+static void add_events(json_t *checks, const json_t *status)
+{
+    char text[512] = "the custodian answers, but:";
+    size_t i;
+    const json_t *event, *health = json_object_get(status, "health");
+    json_array_foreach(json_object_get(health, "events"), i, event)
+    {
+        char name[MEMBER_ROOM], detail[MEMBER_ROOM];
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "%s %s: %s", i > 0 ? ";" : "",
+                 member_text(event, "name", name), member_text(event, "text", detail));
+    }
+    if (i == 0)
+        add_check(checks, "custodian", "WARN", "the custodian answers, but is not ready yet",
+                  "sso-hsm status");
+    else
+        add_check(checks, "custodian", "WARN", text, "docs/events.md tells what to do");
+}
+
 static void check_custodian(struct cli *cli, json_t *checks)
 {
-    struct sso_error problem = {0};
+    struct sso_error problem = {0}, refusal = {0};
     char room[MEMBER_ROOM];
-    json_t *health = NULL;
+    json_t *health = NULL, *status = NULL;
     enum sso_code rc = api_get(cli, &health, &problem, "/v1/health");
-    const char *status = member_text(health, "status", room);
-    if (rc == SSO_SERVICE_UNAVAILABLE)
-        add_check(checks, "custodian", "WARN", problem.detail, "start sso-custodian");
-    else if (rc != SSO_OK)
+    if (rc == SSO_SERVICE_UNAVAILABLE) {
+        enum sso_code answers = api_get(cli, &status, &refusal, "/v1/status");
+        if (answers == SSO_OK)
+            add_events(checks, status);
+        else if (answers == SSO_FORBIDDEN)
+            add_check(checks, "custodian", "WARN", "the custodian answers, but its health is bad",
+                      "sso-hsm status, as somebody in [roles], names the events");
+        else
+            add_check(checks, "custodian", "WARN", problem.detail, "start sso-custodian");
+    } else if (rc != SSO_OK) {
         add_check(checks, "custodian", "WARN", problem.detail, "sso-hsm status");
-    else if (strcmp(status, "ok") != 0)
+    } else if (strcmp(member_text(health, "status", room), "ok") != 0) {
         add_check(checks, "custodian", "WARN", "it answers, but not all is well",
                   "sso-hsm status names the events");
-    else
+    } else {
         add_check(checks, "custodian", "PASS", "it answers, and all is well", "");
+    }
     json_decref(health);
+    json_decref(status);
 }
 
 static const char *result_of(const json_t *checks)

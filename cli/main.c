@@ -23,25 +23,30 @@ static void print_usage(FILE *to, const struct command *command)
             command->arguments[0] != '\0' ? " " : "", command->arguments);
 }
 
-static void print_overview(FILE *to)
+/* The verbs of one noun, or everything. */
+static void print_overview(FILE *to, const char *noun)
 {
+    size_t length = noun != NULL ? strlen(noun) : 0;
     fprintf(to, "usage: sso-hsm [--config FILE] [--json] COMMAND …\n"
                 "       sso-hsm COMMAND --help | --version\n\ncommands:\n");
     for (size_t i = 0; i < command_count; i++) {
-        if (command_table[i].kind != COMMAND_LATER) {
+        const char *words = command_table[i].words;
+        bool wanted = noun == NULL || (strncmp(words, noun, length) == 0 &&
+                                       (words[length] == ' ' || words[length] == '\0'));
+        if (wanted && command_table[i].kind != COMMAND_LATER) {
             const char *help = command_table[i].help;
             size_t sentence = strcspn(help, ".;:\n");
-            fprintf(to, "  %-24s  %.*s\n", command_table[i].words, (int)sentence, help);
+            fprintf(to, "  %-24s  %.*s\n", words, (int)sentence, help);
         }
     }
     fprintf(to, "\nexit codes: 0 done, 1 failed, 2 wrong use, 3 done with errors, 4 not allowed,\n"
                 "            5 not available now, try again\n");
 }
 
-static void print_help(const struct command *command)
+static void print_help(const struct command *command, const char *noun)
 {
     if (command == NULL) {
-        print_overview(stdout);
+        print_overview(stdout, noun);
         return;
     }
     print_usage(stdout, command);
@@ -175,7 +180,7 @@ int main(int argc, char **argv)
     if (rc == SSO_OK)
         rc = find_command(&invocation, &error);
     if (rc == SSO_OK && invocation.help) {
-        print_help(invocation.command);
+        print_help(invocation.command, invocation.argc > 1 ? invocation.argv[1] : NULL);
         return output_finish(NULL) == SSO_OK ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     if (rc == SSO_OK)

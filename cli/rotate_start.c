@@ -57,32 +57,56 @@ static enum sso_code parse(int argc, char **argv, struct rotate_options *out, st
     return SSO_OK;
 }
 
-/* In this version every generation is made with --no-backup, so each pending one may be used. */
+static bool has_state(const json_t *generation, const char *wanted)
+{
+    const char *state = json_string_value(json_object_get(generation, "state"));
+    return state != NULL && strcmp(state, wanted) == 0;
+}
+
+/* In this version every generation is made with --no-backup, so each pending one may be used; but
+ * not one that rotations have passed by, since rows only move to a later one. */
 static enum sso_code only_pending(struct cli *cli, uint64_t *number, struct sso_error *err)
 {
     json_t *reply = NULL;
     enum sso_code rc = api_get(cli, &reply, err, "/v1/generations");
+    const json_t *generation, *list = json_object_get(reply, "generations");
+    json_int_t active = 0;
     size_t i, found = 0;
-    const json_t *generation;
-    json_array_foreach(json_object_get(reply, "generations"), i, generation)
+    json_array_foreach(list, i, generation)
     {
-        const char *state = json_string_value(json_object_get(generation, "state"));
-        if (state != NULL && strcmp(state, "pending") == 0) {
-            *number = (uint64_t)member_number(generation, "number");
-            found++;
-        }
+        if (has_state(generation, "active"))
+            active = member_number(generation, "number");
+    }
+    json_array_foreach(list, i, generation)
+    {
+        if (!has_state(generation, "pending") || member_number(generation, "number") <= active)
+            continue;
+        *number = (uint64_t)member_number(generation, "number");
+        found++;
     }
     json_decref(reply);
     if (rc == SSO_OK && found == 0)
         rc = sso_fail(err, SSO_USAGE,
-                      "no generation is pending: make one with `sso-hsm key generate --no-backup`, "
-                      "or rotate with --no-backup");
+                      "no generation above the active one is pending: make one with "
+                      "`sso-hsm key generate --no-backup`, or rotate with --no-backup");
     else if (rc == SSO_OK && found > 1)
         rc = sso_fail(err, SSO_USAGE,
                       "%zu generations are pending: name one of them with --generation "
                       "(`sso-hsm key generate` made them, `sso-hsm key list` shows them)",
                       found);
     return rc;
+}
+
+/* A paused rotation does not end by itself, so waiting for its end is no advice. */
+static void advise_on_paused(struct cli *cli, struct sso_error *err)
+{
+    struct sso_error why = *err;
+    json_t *status = NULL;
+    if (api_get(cli, &status, NULL, "/v1/rotation") == SSO_OK &&
+        rotation_is_in_state(status, "paused") && strstr(why.detail, "resume") == NULL)
+        (void)sso_fail(err, why.code, "%s; a paused one goes on with sso-hsm rotate resume",
+                       why.detail);
+    json_decref(status);
 }
 
 static json_t *body_of(const struct rotate_options *options)
@@ -198,6 +222,8 @@ COMMAND_FUNCTION(command_rotate_start)
         .method = "POST", .body = body, .timeout_ms = START_TIMEOUT_MS};
     rc = api_call(cli, &request, &status, err, "/v1/rotation");
     json_decref(body);
+    if (rc == SSO_ROTATION_IN_PROGRESS)
+        advise_on_paused(cli, err);
     if (rc != SSO_OK)
         return rc;
     if (options.detach) {

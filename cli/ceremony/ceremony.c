@@ -1,5 +1,6 @@
 #include "cli/ceremony/ceremony.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,17 +9,52 @@
 #include "common/secret.h"
 
 #define SECRET_HEAP_BYTES ((size_t)4 << 20)
+#define GROUPS_TEXT_BYTES 256
 
-static bool is_sso_admin(const struct ceremony *ceremony)
+static bool in_any_group(const struct person *person, const struct config_list *groups)
 {
-    const struct config_list *admins = &ceremony->config->roles.sso_admins;
-    for (size_t i = 0; i < admins->count; i++) {
+    for (size_t i = 0; i < groups->count; i++) {
         /* A certificate's name is no group; nobody at a console is one. */
-        if (strncmp(admins->item[i], "san:", 4) != 0 &&
-            person_in_group(&ceremony->person, admins->item[i]))
+        if (strncmp(groups->item[i], "san:", 4) != 0 && person_in_group(person, groups->item[i]))
             return true;
     }
     return false;
+}
+
+static void name_groups(const struct config_list *groups, char out[static GROUPS_TEXT_BYTES])
+{
+    size_t used = strlen(out);
+    for (size_t i = 0; i < groups->count && used < GROUPS_TEXT_BYTES; i++) {
+        if (strncmp(groups->item[i], "san:", 4) == 0)
+            continue;
+        snprintf(out + used, GROUPS_TEXT_BYTES - used, "%s%s", used > 0 ? ", " : "",
+                 groups->item[i]);
+        used = strlen(out);
+    }
+}
+
+static enum sso_code check_role(const struct ceremony *ceremony, unsigned needs,
+                                struct sso_error *err)
+{
+    const struct config *config = ceremony->config;
+    const struct person *person = &ceremony->person;
+    bool auditors_too = (needs & CEREMONY_AUDITOR) != 0;
+    char groups[GROUPS_TEXT_BYTES] = "";
+    if ((needs & (CEREMONY_ADMIN | CEREMONY_AUDITOR)) == 0 ||
+        in_any_group(person, &config->roles.sso_admins) ||
+        (auditors_too && in_any_group(person, &config->roles.auditors)))
+        return SSO_OK;
+    name_groups(&config->roles.sso_admins, groups);
+    if (auditors_too)
+        name_groups(&config->roles.auditors, groups);
+    const char *which = auditors_too ? "sso_admins or auditors" : "sso_admins";
+    if (groups[0] == '\0')
+        return sso_fail(err, SSO_FORBIDDEN,
+                        "%s is in no group of [roles] %s: name a group there (%s) and add %s to it",
+                        person->name, which, config->file, person->name);
+    return sso_fail(err, SSO_FORBIDDEN,
+                    "%s is in no group of [roles] %s: add %s to one of: %s (gpasswd -a %s GROUP)",
+                    person->name, which, person->name, groups, person->name);
 }
 
 /* Not root: every user that workers shall run as must be the one we are. */
@@ -32,7 +68,9 @@ static enum sso_code check_token_users(const struct ceremony *ceremony, struct s
             return rc;
         if (!ceremony->started_as_root && user.uid != geteuid())
             return sso_fail(err, SSO_FORBIDDEN,
-                            "workers run as the user %s: start this command as root",
+                            "workers run as the user %s, whom root alone can become: start this "
+                            "command as root, with sudo or logged in as a person who has the role "
+                            "that it wants (its --help names the role)",
                             config->hsm[i].user);
     }
     return SSO_OK;
@@ -51,9 +89,8 @@ static enum sso_code begin(struct ceremony *ceremony, unsigned needs, struct sso
         rc = check_token_users(ceremony, err);
     if (rc == SSO_OK)
         rc = become_user(ceremony->config->system.user, err);
-    if (rc == SSO_OK && (needs & CEREMONY_ADMIN) != 0 && !is_sso_admin(ceremony))
-        rc = sso_fail(err, SSO_FORBIDDEN, "%s is in no group of [roles] sso_admins",
-                      ceremony->person.name);
+    if (rc == SSO_OK)
+        rc = check_role(ceremony, needs, err);
     if (rc == SSO_OK)
         rc = secret_memory_init(SECRET_HEAP_BYTES, err);
     return rc;

@@ -16,8 +16,9 @@
 struct ceremony;
 
 enum ceremony_needs {
-    CEREMONY_TOKEN = 1 << 0, /* workers will be started */
-    CEREMONY_ADMIN = 1 << 1, /* the person at the console must be an SSO admin */
+    CEREMONY_TOKEN = 1 << 0,   /* workers will be started */
+    CEREMONY_ADMIN = 1 << 1,   /* the person at the console must be an SSO admin */
+    CEREMONY_AUDITOR = 1 << 2, /* the person at the console must be an auditor or an SSO admin */
 };
 
 /* The first thing a direct command does, before any thread: starts the spawner, notes the person at
@@ -48,7 +49,8 @@ enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, co
 enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t **result,
                             struct sso_error *err) __attribute__((warn_unused_result));
 
-/* Forgets a refused PIN and tries once. SSO_PIN_REFUSED: the token refused it again. */
+/* Tries the PIN once, refused before or not. SSO_PIN_REFUSED: the token refused it again, which the
+ * guard goes on to know. */
 enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,
                                  struct sso_error *err) __attribute__((warn_unused_result));
 

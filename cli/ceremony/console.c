@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "cli/ceremony/installation.h"
+#include "common/audit_head.h"
 #include "common/clock.h"
-#include "common/encode.h"
 #include "common/row.h"
 
 enum sso_code console_record(const struct ceremony *ceremony, const char *operation,
@@ -42,44 +42,31 @@ void console_hold_signals(void)
         signal(held[i], SIG_IGN);
 }
 
-static uint64_t kept_number(const char *path)
+/* Not the end of the chain as we left it, but what the file says of it must still be there. */
+static bool chain_is_whole(const struct ceremony *ceremony, struct audit_head *kept)
 {
-    unsigned long long number = 0;
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%llu", &number) != 1)
-        number = 0;
-    fclose(file);
-    return number;
-}
-
-static bool write_head(const char *path, const struct audit_record *last)
-{
-    char hash[2 * AUDIT_HASH_BYTES + 1], *draft = NULL;
-    if (asprintf(&draft, "%s.XXXXXX", path) < 0)
-        return false;
-    int fd = mkostemp(draft, O_CLOEXEC);
-    bool ok = fd >= 0;
-    hex_encode(last->hash, sizeof last->hash, hash);
-    if (ok) {
-        ok = dprintf(fd, "%llu %s\n", (unsigned long long)last->number, hash) > 0;
-        ok = fsync(fd) == 0 && ok;
-        ok = close(fd) == 0 && ok;
-        ok = ok && rename(draft, path) == 0;
-        if (!ok)
-            unlink(draft);
-    }
-    free(draft);
-    return ok;
+    bool holds = true;
+    STORE_TX_AUTO tx = NULL;
+    snprintf(kept->node, sizeof kept->node, "%s", ceremony->config->cluster.node);
+    return store_begin(ceremony->store, STORE_READ, &tx, NULL) != SSO_OK ||
+           store_audit_holds(tx, kept, &holds, NULL) != SSO_OK || holds;
 }
 
 void console_keep_head(const struct ceremony *ceremony, const struct audit_record *last, bool first)
 {
-    char *path = NULL;
-    if (asprintf(&path, "%s/audit-head", ceremony->config->system.state_directory) < 0)
+    const char *folder = ceremony->config->system.state_directory;
+    struct audit_head kept = {0};
+    if (!first)
+        audit_head_read(folder, &kept);
+    if (!chain_is_whole(ceremony, &kept)) {
+        console_warn("record %llu of this node's audit, which %s/" AUDIT_HEAD_FILE
+                     " knows, is gone from the database or was changed: the file stays as it is; "
+                     "see sso-hsm audit verify",
+                     (unsigned long long)kept.number, folder);
         return;
-    if ((first || kept_number(path) < last->number) && !write_head(path, last))
-        console_warn("the audit head %s was not written: a cut tail may go unseen", path);
-    free(path);
+    }
+    if (kept.number < last->number && !audit_head_write(folder, last, true))
+        console_warn("the audit head %s/" AUDIT_HEAD_FILE
+                     " was not written: a cut tail may go unseen",
+                     folder);
 }

@@ -27,35 +27,80 @@ static bool has_check(const json_t *checks, const char *id)
 
 struct trouble {
     const char *what;
-    const char *remedy;
+    char remedy[257];
 };
 
-static struct trouble trouble_of(enum sso_code code)
+/* These have the code of the configuration like any other fault of it; the texts are of pkcs11/. */
+static bool is_of_pin_source(const char *detail)
 {
-    switch (code) {
+    static const char *const signs[] = {"PIN source", "PIN program", "pin-source"};
+    for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++) {
+        if (strstr(detail, signs[i]) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static void trouble_set(struct trouble *trouble, const char *what, const char *remedy)
+{
+    trouble->what = what;
+    snprintf(trouble->remedy, sizeof trouble->remedy, "%s", remedy);
+}
+
+static void trouble_of(const struct ceremony *ceremony, const struct config_hsm *section,
+                       const struct sso_error *problem, struct trouble *out)
+{
+    const struct config *config = ceremony->config;
+    switch (problem->code) {
     case SSO_TOKEN_NOT_FOUND:
-        return (struct trouble){"token", "name a token that the module shows in [hsm] token"};
+        trouble_set(out, "token", "name a token that the module shows in [hsm] token");
+        return;
     case SSO_TOKEN_AMBIGUOUS:
-        return (struct trouble){"token", "add serial= to the URI of [hsm] token"};
+        trouble_set(out, "token", "add serial= to the URI of [hsm] token");
+        return;
     case SSO_TOKEN_NOT_SUITABLE:
-        return (struct trouble){"token", "use a token that can do what is missing"};
+        trouble_set(out, "token", "use a token that can do what is missing");
+        return;
     case SSO_PIN_REFUSED:
-        return (struct trouble){"pin", "correct the PIN's source; then sso-hsm pin reset"};
+        trouble_set(out, "pin",
+                    "correct the PIN's source: a changed file is tried by itself; if the token was "
+                    "at fault, sso-hsm pin reset");
+        return;
     default:
-        return (struct trouble){"module", "see [hsm] module, environment and init_args"};
+        break;
+    }
+    trouble_set(out, "module", "see [hsm] module, environment and init_args");
+    if (problem->code != SSO_CONFIG_ERROR)
+        return;
+    if (is_of_pin_source(problem->detail)) {
+        out->what = "pin";
+        snprintf(out->remedy, sizeof out->remedy,
+                 "the pin-source of [hsm] token must be a file of the user %s ([hsm] user) with "
+                 "mode 0400, in folders that this user may enter",
+                 section->user);
+    } else if (strstr(problem->detail, config->system.state_directory) != NULL) {
+        out->what = "pin_guard";
+        snprintf(out->remedy, sizeof out->remedy,
+                 "make [system] state_directory, owned by the user %s, mode 0700",
+                 config->system.user);
     }
 }
 
 static const char *const stages[] = {"module", "token", "pin"};
 
 /* The stages before the one that failed are passed, those behind it cannot be told. */
-static void report_closed(const struct config_hsm *section, const struct sso_error *problem,
-                          json_t *checks)
+static void report_closed(const struct ceremony *ceremony, const struct config_hsm *section,
+                          const struct sso_error *problem, json_t *checks)
 {
-    struct trouble trouble = trouble_of(problem->code);
-    bool behind = false;
+    struct trouble trouble;
+    char id[96];
+    trouble_of(ceremony, section, problem, &trouble);
+    bool behind = strcmp(trouble.what, "pin_guard") == 0; /* it is wanted before the module */
+    if (behind) {
+        token_id(section, trouble.what, id);
+        doctor_add(checks, id, CHECK_FAIL, trouble.remedy, "%s", problem->detail);
+    }
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
-        char id[96];
         token_id(section, stages[i], id);
         if (strcmp(stages[i], trouble.what) == 0) {
             doctor_add(checks, id, CHECK_FAIL, trouble.remedy, "%s: %s (%s)",
@@ -179,7 +224,7 @@ void doctor_check_tokens(struct ceremony *ceremony, const char *token, json_t *c
             opened++;
             probe(section, ceremony->pool[i], checks);
         } else {
-            report_closed(section, &problem, checks);
+            report_closed(ceremony, section, &problem, checks);
         }
         ceremony->pool_error = (struct sso_error){0};
     }

@@ -109,6 +109,11 @@ static enum sso_code make_key(struct ceremony *ceremony, struct hsm *pool, enum 
                               struct new_key *out, struct sso_error *err)
 {
     uint32_t first = next_number(ceremony);
+    if (first == 0 || first > UINT32_MAX - NUMBERS_PASSED_MAX)
+        return sso_fail(err, SSO_INTERNAL,
+                        "generation %u is the last that there can be: the database was changed "
+                        "outside this program",
+                        first - 1);
     for (uint32_t number = first;; number++) {
         enum sso_code rc =
             keyring_generate(ceremony->keyring, pool, number, suite, ceremony->config->cluster.node,
@@ -142,6 +147,18 @@ static enum sso_code finish_generation(struct ceremony *ceremony, struct generat
     return rc;
 }
 
+static void tell_of_pending(const struct ceremony *ceremony, const struct generation *active)
+{
+    for (size_t i = 0; i < ceremony->generation_count; i++) {
+        const struct generation *other = &ceremony->generation[i];
+        if (other->state == GENERATION_PENDING &&
+            (active == NULL || other->number > active->number))
+            console_warn("generation %u is pending already: `sso-hsm rotate` will want to be told "
+                         "which one with --generation",
+                         other->number);
+    }
+}
+
 enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, const char *suite,
                                 json_t **result, struct sso_error *err)
 {
@@ -156,6 +173,7 @@ enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, co
     enum suite_id suite_id = suite != NULL    ? suite_from_name(suite)
                              : active != NULL ? active->suite
                                               : SUITE_AES256_KW;
+    tell_of_pending(ceremony, active);
     console_hold_signals();
     rc = make_key(ceremony, pool, suite_id, &new, err);
     if (rc != SSO_OK)

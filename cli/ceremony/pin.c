@@ -1,9 +1,10 @@
 #include "cli/ceremony/installation.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Where the database is reachable; a PIN must be resettable while it is not. */
-static void audit_reset(struct ceremony *ceremony, const char *name)
+static void audit_reset(struct ceremony *ceremony, const char *name, enum sso_code outcome)
 {
     struct audit_record record;
     struct sso_error problem = {0};
@@ -12,6 +13,8 @@ static void audit_reset(struct ceremony *ceremony, const char *name)
     if (rc == SSO_OK)
         rc = console_record(ceremony, "pin.reset", name[0] != '\0' ? name : "hsm", &record,
                             &problem);
+    if (rc == SSO_OK && outcome != SSO_OK)
+        snprintf(record.outcome, sizeof record.outcome, "%s", sso_code_facts(outcome)->name);
     if (rc == SSO_OK)
         rc = store_begin(ceremony->store, STORE_WRITE, &tx, &problem);
     if (rc == SSO_OK)
@@ -37,18 +40,10 @@ enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,
                         name[0] != '\0' ? " " : "", name);
     ceremony->section[i] = config->hsm[i];
     ceremony->section[i].workers = ceremony->section[i].sessions_per_worker = 1;
-    /* A pool that goes on trying is there even while the PIN counts as refused. */
-    enum sso_code rc = hsm_open(&ceremony->section[i], config->system.state_directory,
-                                ceremony->spawner, true, &ceremony->pool[i], err);
-    if (rc == SSO_OK)
-        audit_reset(ceremony, name);
-    if (rc == SSO_OK)
-        rc = hsm_pin_reset(ceremony->pool[i], err);
-    if (rc != SSO_OK)
-        return rc;
-    struct hsm_status status;
-    hsm_status(ceremony->pool[i], &status);
-    if (status.state == HSM_PIN_REFUSED)
-        return sso_fail(err, SSO_PIN_REFUSED, "%s", status.last_error.detail);
-    return SSO_OK;
+    enum sso_code rc = hsm_open_after_reset(&ceremony->section[i], config->system.state_directory,
+                                            ceremony->spawner, &ceremony->pool[i], err);
+    audit_reset(ceremony, name, rc);
+    if (rc == SSO_PIN_REFUSED)
+        (void)sso_error_context(err, "the PIN was not accepted");
+    return rc;
 }

@@ -109,3 +109,12 @@ def test_mappings(running):
     running.sso("mapping", "delete", "app", "anna", check=0)
     assert running.look_up("app", "anna").status == 404
     running.check_open()
+
+
+def test_export_of_a_disabled_application_stops_at_once(running):
+    for n in range(3):
+        running.put("app", f"p{n}", "secret", status=201)
+    running.sso("app", "disable", "app", check=0)
+    done = running.sso("cred", "export", "app", check=1)
+    assert done.out == "" and len(done.err.splitlines()) == 1
+    assert done.problem["code"] == "application_disabled"

@@ -104,8 +104,76 @@ def test_pin_reset_allows_one_more_try(initialised):
     initialised.stop()
     initialised.start(wait=None)
     assert initialised.look_up("a", "b").code == "pin_refused"
-    assert initialised.sso("pin", "reset", check=0).json["reset"] is True
+    assert initialised.sso("pin", "reset", check=0).json == {"reset": True, "accepted": True}
     wait_for(lambda: initialised.api("GET", "/v1/health").json["encrypt"], "the PIN is accepted")
+
+
+def test_pin_reset_says_that_the_daemon_was_refused_again(initialised):
+    initialised.token.write_pin("wrong-pin")
+    initialised.start(wait=None)
+    assert initialised.look_up("a", "b").code == "pin_refused"
+    done = initialised.sso("pin", "reset", check=1)
+    assert done.json == {"reset": True, "accepted": False}
+    assert done.problem["code"] == "pin_refused"
+
+
+def stamps(installation):
+    return [(path.stat().st_mtime_ns, path.read_text())
+            for path in pin_tries(installation) if path.suffix == ".stamp"]
+
+
+def test_pin_reset_without_a_daemon_tries_once_and_keeps_the_refusal(initialised):
+    right = initialised.token.pin
+    initialised.token.pin_file.write_text("X" + right[1:])
+    # Not tried before, and refused before: one try each, and the stamp stands after it.
+    for _ in range(4):
+        done = initialised.sso("pin", "reset", check=1)
+        assert done.json == {"reset": True, "accepted": False}
+        assert done.problem["code"] == "pin_refused"
+        assert "CKR_PIN_INCORRECT" in done.problem["detail"]
+        after = stamps(initialised)
+        assert len(after) == 1 and "state refused" in after[0][1]
+        shown = initialised.sso("key", "show", check=1)
+        assert "before" in shown.problem["detail"] and stamps(initialised) == after
+    status = os.stat(initialised.token.pin_file)
+    initialised.token.pin_file.write_text(right)
+    os.utime(initialised.token.pin_file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    initialised.sso("key", "show", check=1)
+    assert initialised.sso("pin", "reset", check=0).json == {"reset": True, "accepted": True}
+    assert stamps(initialised) == []
+    initialised.sso("key", "show", check=0)
+
+
+def doctors_check(installation, name):
+    found = [check for check in installation.sso("doctor").json["checks"] if check["id"] == name]
+    return found[0] if found else None
+
+
+def test_doctor_tells_faults_of_the_pin_source_from_those_of_the_module(initialised):
+    initialised.token.pin_file.chmod(0o644)
+    pin = doctors_check(initialised, "pin")
+    assert pin["result"] == "FAIL" and "mode 0400" in pin["detail"]
+    assert "0400" in pin["remedy"] and "[hsm] user" in pin["remedy"]
+    assert doctors_check(initialised, "module")["result"] == "PASS"
+    initialised.token.pin_file.unlink()
+    assert doctors_check(initialised, "pin")["result"] == "FAIL"
+    assert doctors_check(initialised, "module")["result"] == "PASS"
+
+
+def test_doctor_tells_faults_of_the_state_directory_from_those_of_the_module(initialised):
+    initialised.write_config(system={"state_directory": initialised.directory / "none" / "such"})
+    assert doctors_check(initialised, "state_directory")["result"] == "FAIL"
+    assert doctors_check(initialised, "module")["result"] == "SKIP"
+    assert "state_directory" in doctors_check(initialised, "pin_guard")["remedy"]
+
+
+def test_doctor_names_the_events_of_a_custodian_that_answers(initialised):
+    initialised.token.write_pin("wrong-pin")
+    initialised.start(wait=None)
+    assert initialised.look_up("a", "b").code == "pin_refused"
+    told = doctors_check(initialised, "custodian")
+    assert told["result"] == "WARN" and "answers" in told["detail"]
+    assert "pin_refused" in told["detail"] and "start" not in told["remedy"]
 
 
 def test_pin_file_open_to_others_is_refused(blank):
@@ -179,6 +247,19 @@ def test_bad_value_is_named_with_line(blank, section, text):
     assert refused.code == 1 and refused.problem["code"] == "config_error", refused
     assert f":{len(lines) + 2}" in refused.problem["detail"] or (
         section == "nonsense" and f":{len(lines) + 1}" in refused.problem["detail"])
+
+
+@pytest.mark.parametrize("section, text", [
+    ("listen", "tls = 127.0.0.1:8443"), ("keys", "dual_control = yes"),
+    ("audit", "journal = required"), ("cache", "prefetch = crm"),
+])
+def test_what_comes_later_is_refused_by_name(blank, section, text):
+    blank.config.write_text(blank.config.read_text() + f"[{section}]\n{text}\n")
+    for command in (["status"], ["init", "--no-backup"]):
+        refused = blank.sso(*command)
+        assert refused.code == 1 and refused.problem["code"] == "config_error", refused
+        assert text.split()[0] in refused.problem["detail"]
+        assert "not available" in refused.problem["detail"]
 
 
 def test_no_configuration_file(blank):

@@ -133,6 +133,17 @@ def test_two_keys_of_that_name_are_refused_with_the_count(initialised):
     assert reply.code == "no_master_secret" and "2" in reply.json["detail"], reply
 
 
+def test_a_number_whose_key_the_database_does_not_know_is_passed_over(running):
+    """As a rotation leaves it that was killed between making the key and storing its row."""
+    label = objects(running.token)[0]["label"]
+    assert label.endswith(":1")
+    running.token.make_key("5a" * 16, label.removesuffix("1") + "2")
+    running.fill(5)
+    done = running.sso("rotate", "--no-backup", check=0).lines[-1]
+    assert done["state"] == "completed" and done["to"] == 3, done
+    running.check_open()
+
+
 def test_empty_token_changes_nothing_in_the_database(running):
     """A key missing from a token never changes or deletes a database row."""
     running.fill(10)
@@ -150,3 +161,15 @@ def test_empty_token_changes_nothing_in_the_database(running):
         after = [tuple(row) for row in sql.execute("SELECT * FROM credentials ORDER BY row_id")]
         assert after == before
         assert [row[0] for row in sql.execute("SELECT state FROM generations")] == [2]
+
+
+def test_rotate_counts_only_what_is_pending_above_the_active_generation(running):
+    running.sso("key", "generate", "--no-backup", check=0)
+    second = running.sso("key", "generate", "--no-backup", check=0)
+    assert "generation 2 is pending already" in second.err
+    assert "2 generations are pending" in running.sso("rotate", check=2).problem["detail"]
+    running.sso("rotate", "--generation", "3", check=0)
+    assert "no generation above" in running.sso("rotate", check=2).problem["detail"]
+    third = running.sso("key", "generate", "--no-backup", check=0)
+    assert "pending already" not in third.err
+    assert running.sso("rotate", check=0).lines[-1]["to"] == 4

@@ -129,8 +129,10 @@ def test_pause_resume_cancel_and_a_second_rotation(running):
     running.sso("rotate", "pause", check=0)
     paused = running.wait_rotation("paused")
     assert 0 < paused["done"] < paused["total"]
-    refused = running.sso("rotate", "--no-backup", check=1)
-    assert refused.problem["code"] == "rotation_in_progress"
+    for command in (["rotate", "--no-backup"], ["rotate", "--generation", "2"]):
+        refused = running.sso(*command, check=1)
+        assert refused.problem["code"] == "rotation_in_progress"
+        assert "resume" in refused.problem["detail"]
     assert running.password("app", principal_of(0)) == password_of(0)
     running.put("app", "while-paused", "x", status=201)
     # A pause outlives a restart.
