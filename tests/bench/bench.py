@@ -164,6 +164,8 @@ def p3(bench):
             print(f"P3 {suite} {name} ratio={after / before:.2f} ours={after // 1024}KiB"
                   f" limit={before // 1024}KiB runs=1 rows={rows} grown_bytes={after - before}",
                   flush=True)
+            if after - before > P3_GROWN_MAX_BYTES:
+                raise BenchError(f"the {name} grew by more than {P3_GROWN_MAX_BYTES >> 20} MiB")
 
 
 # Later measures join here; an id that is not here yet is refused.
