@@ -19,7 +19,7 @@ KILLS = 10
 ROWS = int(os.environ.get("SSO_HSM_TEST_ROWS", "2000" if SANITIZED else "100000"))
 WRITES_BETWEEN_KILLS = 50
 # Enough for more than one transaction of the engine.
-FAULT_ROWS = 12000
+FAULT_ROWS = 5000 if SANITIZED else 12000
 
 
 @contextlib.contextmanager
