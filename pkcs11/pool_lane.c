@@ -318,8 +318,10 @@ static bool feed(struct lane *lane, enum serve_end *end)
     struct hsm *hsm = lane->hsm;
     for (;;) {
         bool leaving = hsm->stopping || lane->replace;
-        if (lane->in_flight == 0 && leaving) {
+        /* What was given to this worker before it was to go is still done by it. */
+        if (lane->in_flight == 0 && leaving && (hsm->stopping || lane->control == NULL)) {
             *end = hsm->stopping ? SERVE_STOP : SERVE_REPLACE;
+            lane->up = false; /* nothing more is given to it */
             return false;
         }
         if (hsm->stopping && !anybody_waits(lane)) {

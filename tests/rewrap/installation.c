@@ -54,16 +54,18 @@ static void open_token(struct installation *in)
              "SOFTHSM2_CONF=%s/softhsm2.conf", in->folder);
     snprintf(in->token_uri, sizeof in->token_uri, "pkcs11:token=rewrap?pin-source=file:%s/pin",
              in->folder);
-    in->section = (struct config_hsm){.name = strdup(""),
-                                      .module = strdup(MODULE),
-                                      .user = strdup(user->pw_name),
-                                      .init_args = strdup(""),
-                                      .environment = in->module_environment,
-                                      .token = in->token_uri,
-                                      .workers = 2,
-                                      .sessions_per_worker = 1,
-                                      .worker_memory_limit_bytes = UINT64_C(256) << 20,
-                                      .deadline_ms = 10000};
+    in->section =
+        (struct config_hsm){.name = strdup(""),
+                            .module = strdup(MODULE),
+                            .user = strdup(user->pw_name),
+                            .init_args = strdup(""),
+                            .environment = in->module_environment,
+                            .token = in->token_uri,
+                            .workers = 2,
+                            .sessions_per_worker = 1,
+                            /* A sanitizer keeps what was freed: far more than the module. */
+                            .worker_memory_limit_bytes = UINT64_C(1) << 30,
+                            .deadline_ms = 10000};
     OK(spawner_start(TEST_WORKER, &in->section, 1, &in->spawner, &problem));
     OK(hsm_open(&in->section, in->folder, in->spawner, false, &in->hsm, &problem));
 }
