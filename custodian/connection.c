@@ -227,13 +227,21 @@ static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
         count_arriving(connection, info->n_added);
 }
 
+/* evhttp would meet the end of the stream while it writes the answer, and cut that short. */
+static bool request_waits(int fd)
+{
+    char first;
+    return recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* A connection between two requests has nothing more to do in a drain. What has arrived is still
  * read and answered: shutdown(2) for reading ends a Unix stream after what is queued. */
 static void end_if_idle(struct connection *connection)
 {
     if (connection->fd >= 0 && connection->exchange == NULL &&
         !event_pending(connection->deadline, EV_TIMEOUT, NULL) &&
-        evbuffer_get_length(bufferevent_get_output(connection->stream)) == 0)
+        evbuffer_get_length(bufferevent_get_output(connection->stream)) == 0 &&
+        !request_waits(connection->fd))
         shutdown(connection->fd, SHUT_RD);
 }
 
