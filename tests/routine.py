@@ -217,6 +217,8 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/test", description="Runs all tests, or some steps.")
     parser.add_argument("--list", action="store_true", help="list the steps and end")
     parser.add_argument("--keep", action="store_true", help="keep what was built, and say where")
+    parser.add_argument("--long", action="store_true", help="the long forms of the tests: tens of"
+                        " minutes (SSO_HSM_LONG=1 in the environment of every test)")
     parser.add_argument("step", nargs="*")
     arguments = parser.parse_args()
     unknown = set(arguments.step) - steps.keys()
@@ -227,6 +229,10 @@ def main():
             print(f"{name:10} {function.__doc__.splitlines()[0]}")
         return 0
 
+    # Set by the switch alone: a variable left over in a shell does not make the routine long.
+    os.environ.pop("SSO_HSM_LONG", None)
+    if arguments.long:
+        os.environ["SSO_HSM_LONG"] = "1"
     work = Path(tempfile.mkdtemp(prefix="sso-hsm-build-"))
     work.chmod(0o755)  # tests run programs from here as other users
     routine, total = Routine(work), Count()
