@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-MODULE = "/usr/lib/softhsm/libsofthsm2.so"
+from tokens import NssToken, Token  # noqa: F401  (tests take them from here)
+
 PREFIX = Path(os.environ.get("SSO_HSM_PREFIX", "/usr"))
 FAULT_PREFIX = os.environ.get("SSO_HSM_FAULT_PREFIX")
 SANITIZED = bool(os.environ.get("SSO_HSM_SANITIZED"))
@@ -125,50 +126,13 @@ def effective_user(uid):
         os.seteuid(0)
 
 
-class Token:
-    """A private SoftHSM directory with one token."""
-
-    def __init__(self, directory, label="test", pin="1234-test-pin"):
-        self.directory, self.label, self.pin = Path(directory), label, pin
-        (self.directory / "tokens").mkdir(parents=True)
-        self.configuration = self.directory / "softhsm2.conf"
-        self.configuration.write_text(f"directories.tokendir = {self.directory}/tokens\n")
-        self.pin_file = self.directory / "pin"
-        self.write_pin(pin)
-        self.add(label)
-
-    @property
-    def environment(self):
-        return {**os.environ, "SOFTHSM2_CONF": str(self.configuration)}
-
-    @property
-    def uri(self):
-        return f"pkcs11:token={self.label}?pin-source=file:{self.pin_file}"
-
-    def write_pin(self, pin):
-        """A new file each time, as an editor would write it."""
-        fresh = self.pin_file.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(pin)
-        fresh.rename(self.pin_file)
-
-    def add(self, label, pin=None):
-        subprocess.run(["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin",
-                        "so-pin-1234", "--pin", pin or self.pin], env=self.environment, check=True,
-                       capture_output=True)
-
-    def make_key(self, secret_id, label, *changes):
-        """An AES-256 key as a master secret has it, but for `changes` (pkcs11_key.py)."""
-        helper = Path(__file__).with_name("pkcs11_key.py")
-        subprocess.run([sys.executable, helper, MODULE, self.label, self.pin, secret_id, label,
-                        *changes], env=self.environment, check=True)
-
-    def pkcs11_tool(self, *arguments, check=True):
-        done = subprocess.run(["pkcs11-tool", "--module", MODULE, "--token-label", self.label,
-                               "--login", "--pin", self.pin, *arguments], env=self.environment,
-                              capture_output=True, text=True)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+def hsm_section(token, **settings):
+    """What an [hsm] section must say of this token. `settings` are over the defaults."""
+    environment = {name: os.environ[name] for name in SANITIZER_VARIABLES if name in os.environ}
+    environment.update(token.variables)
+    return {"module": token.module, "token": token.uri, "workers": "2",
+            "environment": ",".join(f"{name}={value}" for name, value in environment.items()),
+            **token.settings, **settings}
 
 
 class Installation:
@@ -183,13 +147,9 @@ class Installation:
         self.socket = self.directory / "custodian.sock"
         self.log = self.directory / "custodian.log"
         self.custodian = None
-        environment = [f"SOFTHSM2_CONF={self.token.configuration}"]
-        environment += [f"{name}={os.environ[name]}" for name in SANITIZER_VARIABLES
-                        if name in os.environ]
         self.settings = {
             "system": {"name": "test", "user": ME},
-            "hsm": {"module": MODULE, "environment": ",".join(environment), "token": self.token.uri,
-                    "workers": "2"},
+            "hsm": hsm_section(self.token),
             "database": {"url": f"sqlite:{self.database}"},
             "listen": {"socket": self.socket},
             "roles": {"sso_admins": MY_GROUP},

@@ -259,8 +259,6 @@ static void test_keyring(void **state)
     struct key_item items[ITEMS];
     uint8_t system_id[SYSTEM_ID_BYTES] = {7};
     (void)state;
-    if (kind == TOKEN_NSS)
-        skip(); /* all its tokens have one name and serial */
     assert_true(test_token_new(&other, kind, labels));
     assert_true(test_token_spawner(&other, &second_spawner));
     assert_ok(hsm_open(&other.section, other.state, second_spawner, false, &second, &err), &err);
@@ -323,7 +321,7 @@ int main(int argc, char **argv)
     };
     struct sso_error err = {0};
     wiping_allocator_install();
-    kind = argc > 1 && strcmp(argv[1], "nss") == 0 ? TOKEN_NSS : TOKEN_SOFTHSM;
+    kind = test_token_kind(argc > 1 ? argv[1] : NULL);
     if (secret_memory_init((size_t)4 << 20, &err) != SSO_OK) {
         fprintf(stderr, "%s\n", err.detail);
         return 1;

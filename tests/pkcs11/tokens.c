@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #define SOFTHSM "/usr/lib/softhsm/libsofthsm2.so"
+/* A PIN of a test needs no 10,000 rounds of PBKDF2, which every login would pay. */
+#define NSS_QUICK "NSS_MAX_MP_PBE_ITERATION_COUNT=1"
 #define NSS "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
 
 static void must(bool held, const char *what)
@@ -95,8 +97,9 @@ static void make_softhsm(struct test_token *token, const char *const *labels)
     free(tokens);
 }
 
-/* In a child: a module that this process has initialised once is never quite gone. */
-static void init_nss(const char *init_args)
+/* In a child: a module that this process has initialised once is never quite gone. The PIN of a new
+ * key database is set in the mode that it will be used in, since FIPS mode has rules for it. */
+static void init_nss(const char *module, const char *init_args)
 {
     struct {
         CK_C_INITIALIZE_ARGS standard;
@@ -104,16 +107,21 @@ static void init_nss(const char *init_args)
     } args = {.standard = {.flags = CKF_OS_LOCKING_OK, .pReserved = (void *)init_args}};
     pid_t pid = fork();
     if (pid == 0) {
-        void *library = dlopen(NSS, RTLD_NOW);
+        putenv((char[]){NSS_QUICK});
+        void *library = dlopen(module, RTLD_NOW);
         CK_C_GetFunctionList get = NULL;
         void *symbol = library != NULL ? dlsym(library, "C_GetFunctionList") : NULL;
         memcpy(&get, &symbol, sizeof get);
         CK_FUNCTION_LIST *p11 = NULL;
         CK_SESSION_HANDLE session;
-        CK_SLOT_ID slot = 2; /* NSS: the key database; 1 is the one without keys */
+        CK_SLOT_ID slots[8];
+        CK_ULONG count = 8;
+        /* The last slot is the key database; without FIPS mode there is one before it, without
+         * keys of its own. */
         bool done = get != NULL && get(&p11) == CKR_OK && p11->C_Initialize(&args) == CKR_OK &&
-                    p11->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
-                                       &session) == CKR_OK &&
+                    p11->C_GetSlotList(CK_TRUE, slots, &count) == CKR_OK && count > 0 &&
+                    p11->C_OpenSession(slots[count - 1], CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
+                                       NULL, &session) == CKR_OK &&
                     p11->C_Login(session, CKU_SO, (CK_BYTE_PTR) "", 0) == CKR_OK &&
                     p11->C_InitPIN(session, (CK_BYTE_PTR)TEST_PIN, sizeof TEST_PIN - 1) == CKR_OK;
         if (done)
@@ -124,32 +132,57 @@ static void init_nss(const char *init_args)
     must(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "NSS token");
 }
 
+static void make_nss(struct test_token *token, const char *module, const char *label)
+{
+    token->section.module = strdup(module);
+    token->section.environment = strdup(NSS_QUICK);
+    token->section.init_args = text("configDir='sql:%s' certPrefix='' keyPrefix='' "
+                                    "secmod='secmod.db' dbTokenDescription='%s' "
+                                    "FIPSTokenDescription='%s'",
+                                    token->folder, label, label);
+    token->section.weak_token_accepted = true;
+    init_nss(module, token->section.init_args);
+}
+
+enum token_kind test_token_kind(const char *name)
+{
+    static const char *const names[] = {"softhsm", "nss", "nss-fips"};
+    for (size_t i = 0; name != NULL && i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return (enum token_kind)i;
+    must(name == NULL, name);
+    return TOKEN_SOFTHSM;
+}
+
+/* Where the library is that a kind of token comes from, and the module that is to be loaded. */
+static const char *module_of(enum token_kind kind, const char **module)
+{
+    const char *shim = getenv("NSS_FIPS_MODULE");
+    *module = kind == TOKEN_SOFTHSM ? SOFTHSM : kind == TOKEN_NSS ? NSS : shim;
+    must(*module != NULL, "NSS_FIPS_MODULE");
+    return kind == TOKEN_SOFTHSM ? SOFTHSM : NSS;
+}
+
 bool test_token_new(struct test_token *token, enum token_kind kind, const char *const *labels)
 {
+    const char *module = NULL;
     *token = (struct test_token){.section = {.name = strdup(""),
                                              .workers = 2,
                                              .sessions_per_worker = CONFIG_AUTO,
                                              .worker_memory_limit_bytes = 256u << 20,
                                              .deadline_ms = 10000}};
-    if (access(kind == TOKEN_SOFTHSM ? SOFTHSM : NSS, R_OK) != 0)
+    if (access(module_of(kind, &module), R_OK) != 0)
         return false;
     snprintf(token->folder, sizeof token->folder, "%s", "/tmp/sso-pkcs11-XXXXXX");
     must(mkdtemp(token->folder) != NULL, "mkdtemp");
     snprintf(token->state, sizeof token->state, "%s/state", token->folder);
     must(mkdir(token->state, 0700) == 0, token->state);
     test_token_set_pin(token, TEST_PIN);
-    if (kind == TOKEN_SOFTHSM) {
+    if (kind == TOKEN_SOFTHSM)
         make_softhsm(token, labels);
-        test_token_select(token, labels[0]);
-    } else {
-        token->section.module = strdup(NSS);
-        token->section.init_args = text("configDir='sql:%s' certPrefix='' keyPrefix='' "
-                                        "secmod='secmod.db'",
-                                        token->folder);
-        token->section.weak_token_accepted = true;
-        init_nss(token->section.init_args);
-        test_token_select(token, "NSS%20Certificate%20DB");
-    }
+    else
+        make_nss(token, module, labels[0]);
+    test_token_select(token, labels[0]);
     return true;
 }
 

@@ -15,9 +15,15 @@ struct test_token {
     struct config_hsm section;
 };
 
-enum token_kind { TOKEN_SOFTHSM, TOKEN_NSS };
+/* NSS: softoken, which needs weak_token = accept. NSS_FIPS: the same in FIPS mode, through
+ * nss_fips_module.c: it neither takes nor gives a key in the clear. */
+enum token_kind { TOKEN_SOFTHSM, TOKEN_NSS, TOKEN_NSS_FIPS };
 
-/* False where the module is not installed. Tokens labelled with `labels`, NULL-ended. */
+/* "softhsm", "nss", "nss-fips"; TOKEN_SOFTHSM for NULL. */
+enum token_kind test_token_kind(const char *name);
+
+/* False where the module is not installed. Tokens labelled with `labels`, NULL-ended; NSS has the
+ * first of them only. */
 bool test_token_new(struct test_token *token, enum token_kind kind, const char *const *labels);
 void test_token_free(struct test_token *token);
 

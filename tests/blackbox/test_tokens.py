@@ -1,0 +1,38 @@
+"""The whole service on tokens that are not SoftHSM."""
+
+import pytest
+
+from installation import NssToken, password_of, principal_of
+
+ROWS = 300
+
+pytestmark = pytest.mark.skipif(not NssToken.is_installed(), reason="NSS softoken is not installed")
+
+
+def check_everything(installation, suite):
+    """From init to the end of a rotation: written before, during and after it, all is read."""
+    installation.init("--suite", suite)
+    installation.start()
+    installation.create_app()
+    installation.fill(ROWS)
+    installation.put("app", "before", "pw-before", status=201)
+    assert installation.sso("key", "generate", "--no-backup", check=0).json["number"] == 2
+    last = installation.sso("rotate", "--generation", "2", check=0).lines[-1]
+    assert (last["state"], last["done"], last["failed"]) == ("completed", ROWS + 1, 0), last
+    installation.put("app", "after", "pw-after", status=201)
+    assert installation.password("app", "before") == "pw-before"
+    assert installation.password("app", "after") == "pw-after"
+    for n in range(0, ROWS, 37):
+        assert installation.password("app", principal_of(n)) == password_of(n)
+    installation.restart()
+    assert installation.password("app", "before") == "pw-before"
+    checked = installation.check_open()
+    assert checked["rows"] == ROWS + 2
+    with installation.sql() as database:
+        generations = database.execute("SELECT DISTINCT generation FROM credentials").fetchall()
+    assert [row[0] for row in generations] == [2]
+
+
+@pytest.mark.parametrize("suite", ["aes256-kw", "aes256-gcm"])
+def test_nss(make_installation, tmp_path, suite):
+    check_everything(make_installation(token=NssToken(tmp_path / "nss")), suite)
