@@ -162,6 +162,21 @@ const struct command command_table[] = {
     {"mapping delete", COMMAND_API, "APP PRINCIPAL",
      "Deletes the mapping and the credential of PRINCIPAL.\n", command_mapping_delete},
 
+    {"settings show", COMMAND_API, "",
+     "Shows the settings in the database, which count for all nodes, and what is proposed.\n",
+     command_settings_show},
+    {"settings set", COMMAND_API, "NAME=VALUE …",
+     "Changes settings, all of them or none. They count within cluster.poll_interval, without a\n"
+     "restart. system.enabled=no refuses lookups and writes of credentials at once; the work of\n"
+     "administrators goes on. Where keys.dual_control is yes, lowering keys.dual_control,\n"
+     "audit.lookups or keys.retired_keep and raising cluster.offline_grace is only proposed, with\n"
+     "all that was asked for in the same call (exit 1, confirmation_needed). A proposal is\n"
+     "withdrawn by setting the value that is there.\n",
+     command_settings_set},
+    {"settings confirm", COMMAND_API, "[NAME …]",
+     "Confirms what another SSO administrator proposed; default: all that is proposed.\n",
+     command_settings_confirm},
+
     {"audit list", COMMAND_API, "[--node NAME] [--after N] [--limit N]",
      "Lists audit records, oldest first.\n"
      "\n"
@@ -218,9 +233,6 @@ const struct command command_table[] = {
     {"node join", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"settings show", COMMAND_LATER, "", "changing settings comes with a later version", NULL},
-    {"settings set", COMMAND_LATER, "", "changing settings comes with a later version", NULL},
-    {"settings confirm", COMMAND_LATER, "", "changing settings comes with a later version", NULL},
     {"db upgrade", COMMAND_LATER, "", "there is one schema in this version", NULL},
     {"db copy", COMMAND_LATER, "", "moving to another database comes with a later version", NULL},
     {"db backup", COMMAND_LATER, "", "backups of the database come with a later version", NULL},

@@ -1,5 +1,5 @@
 /* The keys of the configuration file: one table, from which parsing, defaults and freeing come.
- * For common/config*.c and its tests only. */
+ * For common/config*.c, common/settings.c and tests only. */
 #ifndef SSO_COMMON_CONFIG_KEYS_H
 #define SSO_COMMON_CONFIG_KEYS_H
 

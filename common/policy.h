@@ -18,7 +18,7 @@
 #define GROUPS_MAX 16
 #define APPLICATION_NAME_BYTES_MAX 64
 #define SETTING_NAME_BYTES_MAX 64
-#define SETTING_VALUE_BYTES_MAX 256
+#define SETTING_VALUE_BYTES_MAX 384 /* a proposal names a principal */
 
 enum application_type { APPLICATION_INDIVIDUAL = 1, APPLICATION_GROUP = 2, APPLICATION_CONFIG = 3 };
 const char *application_type_name(enum application_type type);

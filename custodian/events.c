@@ -190,6 +190,15 @@ const struct event_facts event_table[EVENTS] = {
             "Make the file agree with the settings.",
             true,
         },
+    [EVENT_SYSTEM_DISABLED] =
+        {
+            "system_disabled",
+            SEVERITY_WARNING,
+            "An SSO administrator has disabled the system: lookups and writes of credentials are "
+            "refused with system_disabled; the work of administrators goes on.",
+            "sso-hsm settings set system.enabled=yes, when the reason is gone.",
+            true,
+        },
     [EVENT_CREDENTIAL_SET_FOR_OTHER] =
         {
             "credential_set_for_other",

@@ -223,6 +223,8 @@ static void take_up_settings(struct custodian *custodian, const struct snapshot 
     const char *lookups = snapshot_setting(now, "audit.lookups");
     const char *revocation = snapshot_setting(now, SETTING_REVOCATION);
     atomic_store(&custodian->lookups_required, lookups == NULL || strcmp(lookups, "relaxed") != 0);
+    row_key_cache_set_lease(custodian->cache,
+                            setting_ms(now, "cache.lease", custodian->config->cache.lease_ms));
     pthread_rwlock_wrlock(&custodian->lock);
     custodian->revocation = revocation != NULL ? strtoull(revocation, NULL, 10) : 0;
     custodian->poll_interval_ms =
@@ -271,6 +273,14 @@ static void tell_of_settings(struct custodian *custodian, const struct snapshot 
 {
     char names[400];
     snapshot_settings_differ(now, custodian->config, names, sizeof names);
+    const char *enabled = snapshot_setting(now, SETTING_SYSTEM_ENABLED);
+    if (enabled != NULL && strcmp(enabled, "yes") == 0)
+        event_clear(custodian->events, EVENT_SYSTEM_DISABLED);
+    else if (enabled != NULL)
+        event_raise(custodian->events, EVENT_SYSTEM_DISABLED,
+                    "the setting system.enabled is %s: credentials are neither looked up nor "
+                    "written",
+                    enabled);
     if (names[0] == '\0')
         event_clear(custodian->events, EVENT_SETTINGS_DIFFER);
     else

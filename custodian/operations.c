@@ -70,6 +70,13 @@ const struct operation operations[] = {
     {"GET", "/v1/rotation/quarantine", "quarantine.list", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL,
      op_quarantine_list},
 
+    {"GET", "/v1/settings", "settings.show", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL,
+     op_settings_show},
+    {"PATCH", "/v1/settings", "settings.change", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
+     op_settings_change},
+    {"POST", "/v1/settings:confirm", "settings.confirm", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
+     op_settings_confirm},
+
     {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, BODY_SMALL, op_audit_list},
     {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, BODY_SMALL,
      op_pin_reset},

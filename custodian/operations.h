@@ -57,6 +57,10 @@ enum sso_code op_credential_show(struct request *request, struct sso_error *err)
 enum sso_code op_credential_delete(struct request *request, struct sso_error *err);
 enum sso_code op_credential_list(struct request *request, struct sso_error *err);
 enum sso_code op_credential_batch(struct request *request, struct sso_error *err);
+/* op_settings.c */
+enum sso_code op_settings_show(struct request *request, struct sso_error *err);
+enum sso_code op_settings_change(struct request *request, struct sso_error *err);
+enum sso_code op_settings_confirm(struct request *request, struct sso_error *err);
 /* op_lookup.c */
 enum sso_code op_lookup(struct request *request, struct sso_error *err);
 /* op_mappings.c */

@@ -192,6 +192,12 @@ static enum sso_code tables_allocate(struct row_key_cache *cache, struct sso_err
     return SSO_OK;
 }
 
+/* Added to a clock it does not overflow. */
+static uint64_t lease_bounded(uint64_t lease_ms)
+{
+    return lease_ms > INT64_MAX / 2 ? INT64_MAX / 2 : lease_ms;
+}
+
 enum sso_code row_key_cache_new(unsigned max_entries, uint64_t lease_ms, struct row_key_cache **out,
                                 struct sso_error *err)
 {
@@ -199,8 +205,8 @@ enum sso_code row_key_cache_new(unsigned max_entries, uint64_t lease_ms, struct 
     if (cache == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the row-key cache");
     pthread_mutex_init(&cache->lock, NULL);
-    cache->lease_ms = lease_ms > INT64_MAX / 2 ? INT64_MAX / 2 : lease_ms;
-    cache->max_entries = lease_ms == 0 ? 0 : max_entries;
+    cache->lease_ms = lease_bounded(lease_ms);
+    cache->max_entries = max_entries;
     for (enum order order = BY_USE; order < ORDERS; order++)
         cache->head[order] = cache->tail[order] = NONE;
     cache->free_head = NONE;
@@ -291,7 +297,7 @@ void row_key_cache_put(struct row_key_cache *cache, const struct credential_row 
     pthread_mutex_lock(&cache->lock);
     drop_expired(cache);
     uint32_t number = find(cache, row->row_id);
-    if (number != NONE && cache->entry[number].version > row->version)
+    if (cache->lease_ms == 0 || (number != NONE && cache->entry[number].version > row->version))
         goto out;
     if (number != NONE)
         drop(cache, number);
@@ -329,6 +335,16 @@ void row_key_cache_remove_application(struct row_key_cache *cache,
         if (memcmp(entry->application_id, application_id, APPLICATION_ID_BYTES) == 0)
             drop(cache, number);
     }
+    pthread_mutex_unlock(&cache->lock);
+}
+
+void row_key_cache_set_lease(struct row_key_cache *cache, uint64_t lease_ms)
+{
+    pthread_mutex_lock(&cache->lock);
+    uint64_t lease = lease_bounded(lease_ms);
+    if (lease < cache->lease_ms)
+        drop_all(cache);
+    cache->lease_ms = lease;
     pthread_mutex_unlock(&cache->lock);
 }
 

@@ -11,11 +11,13 @@
 
 struct row_key_cache;
 
-/* max_entries 0 or lease_ms 0: nothing is ever kept. SSO_CONFIG_ERROR names RLIMIT_MEMLOCK where
+/* max_entries 0 or lease_ms 0: nothing is kept. SSO_CONFIG_ERROR names RLIMIT_MEMLOCK where
  * the keys cannot be locked. */
 enum sso_code row_key_cache_new(unsigned max_entries, uint64_t lease_ms, struct row_key_cache **out,
                                 struct sso_error *err) __attribute__((warn_unused_result));
 void row_key_cache_free(struct row_key_cache **cache);
+/* For what is opened from now on; a shorter lease empties the cache. */
+void row_key_cache_set_lease(struct row_key_cache *cache, uint64_t lease_ms);
 
 /* CACHE_REWRAPPED: the key fits the row, but the row's generation or wrapped row key is not the one
  * that was opened: a rotation moved the row, or somebody edited it. `row_key` is filled; only

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/settings.h"
+
 void snapshot_free(struct snapshot *snapshot)
 {
     free(snapshot->generation);
@@ -86,11 +88,8 @@ enum sso_code snapshot_check_settings(const struct snapshot *snapshot, const str
         if ((rc = policy_check_setting(policy, &snapshot->setting[i], err)) != SSO_OK)
             return rc;
     }
-    if ((rc = check_present(snapshot, SETTING_SYSTEM_ENABLED, err)) != SSO_OK ||
-        (rc = check_present(snapshot, SETTING_REVOCATION, err)) != SSO_OK)
-        return rc;
-    struct config_setting initial[CONFIG_SETTINGS_MAX];
-    size_t count = config_initial_settings(config, initial);
+    struct config_setting initial[SETTINGS_MAX];
+    size_t count = settings_initial(config, initial);
     for (size_t i = 0; i < count; i++) {
         if ((rc = check_present(snapshot, initial[i].name, err)) != SSO_OK)
             return rc;

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/row.h"
+#include "common/settings.h"
 
 #define SQLITE_SCHEME "sqlite:"
 
@@ -82,10 +83,8 @@ static enum sso_code check_database(const char *url, struct sso_error *err)
 static enum sso_code store_settings(const struct ceremony *ceremony, struct store_tx *tx,
                                     struct sso_error *err)
 {
-    struct config_setting initial[CONFIG_SETTINGS_MAX + 2];
-    size_t count = config_initial_settings(ceremony->config, initial);
-    initial[count++] = (struct config_setting){SETTING_SYSTEM_ENABLED, "yes"};
-    initial[count++] = (struct config_setting){SETTING_REVOCATION, "0"};
+    struct config_setting initial[SETTINGS_MAX];
+    size_t count = settings_initial(ceremony->config, initial);
     enum sso_code rc = SSO_OK;
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
         struct setting setting = {.version = 1};

@@ -50,6 +50,9 @@ MATRIX = [
     ("GET", "/v1/rotation/quarantine", None, {"sso_admin"}),
     ("GET", "/v1/audit?after=0", None, {"sso_admin", "auditor"}),
     ("POST", "/v1/pin:reset", {}, {"sso_admin"}),
+    ("GET", "/v1/settings", None, {"sso_admin"}),
+    ("PATCH", "/v1/settings", {"cache.lease": "60m"}, {"sso_admin"}),
+    ("POST", "/v1/settings:confirm", {"cache.lease": "60m"}, {"sso_admin"}),
 ]
 
 

@@ -135,6 +135,28 @@ static void lease_runs_from_the_opening(void **state)
     row_key_cache_free(&cache);
 }
 
+static void a_lease_can_be_changed(void **state)
+{
+    (void)state;
+    struct row_key_cache *cache = make(4, LEASE_MS);
+    put(cache, 1, 1);
+    row_key_cache_set_lease(cache, 2 * LEASE_MS);
+    assert_int_equal(get(cache, 1, 1), CACHE_HIT);
+    put(cache, 2, 1);
+    now_ms += LEASE_MS;
+    assert_int_equal(get(cache, 1, 1), CACHE_MISS); /* opened under the old one */
+    assert_int_equal(get(cache, 2, 1), CACHE_HIT);
+    row_key_cache_set_lease(cache, LEASE_MS);
+    assert_int_equal(entries(cache), 0);
+    row_key_cache_set_lease(cache, 0);
+    put(cache, 3, 1);
+    assert_int_equal(entries(cache), 0);
+    row_key_cache_set_lease(cache, UINT64_MAX);
+    put(cache, 3, 1);
+    assert_int_equal(get(cache, 3, 1), CACHE_HIT);
+    row_key_cache_free(&cache);
+}
+
 static void removes_by_row_and_by_application(void **state)
 {
     (void)state;
@@ -196,6 +218,7 @@ int main(void)
         cmocka_unit_test(tells_a_row_that_was_rewrapped_or_edited),
         cmocka_unit_test(least_recently_used_goes_first),
         cmocka_unit_test(lease_runs_from_the_opening),
+        cmocka_unit_test(a_lease_can_be_changed),
         cmocka_unit_test(removes_by_row_and_by_application),
         cmocka_unit_test(keeps_nothing_where_it_is_off),
         cmocka_unit_test(stays_bounded_and_right),

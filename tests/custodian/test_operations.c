@@ -133,6 +133,9 @@ MODEL(op_rotation_start)
 MODEL(op_rotation_show)
 MODEL(op_rotation_change)
 MODEL(op_quarantine_list)
+MODEL(op_settings_show)
+MODEL(op_settings_change)
+MODEL(op_settings_confirm)
 MODEL(op_audit_list)
 MODEL(op_pin_reset)
 
@@ -248,7 +251,8 @@ static const struct {
     {"credential.show", "SAaUr"}, {"credential.set", "SAaU"},  {"credential.delete", "SAa"},
     {"credential.lookup", "Ur"},  {"mapping.show", "SAaU"},    {"mapping.set", "SAaU"},
     {"mapping.delete", "SAa"},    {"rotation.show", "S"},      {"rotation.start", "S"},
-    {"rotation.change", "S"},     {"quarantine.list", "S"},    {"audit.read", "SO"},
+    {"rotation.change", "S"},     {"quarantine.list", "S"},    {"settings.show", "S"},
+    {"settings.change", "S"},     {"settings.confirm", "S"},   {"audit.read", "SO"},
     {"pin.reset", "S"},
 };
 
