@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/encode.h"
 #include "pkcs11/hsm.h"
 #include "tokens.h"
 
@@ -60,31 +61,6 @@ static enum sso_code open_pool(struct sso_error *err)
 {
     assert_true(test_token_spawner(&token, &spawner));
     return hsm_open(&token.section, token.state, spawner, false, &hsm, err);
-}
-
-static void control(const char *name, const void *bytes, size_t count)
-{
-    char path[128], final[128];
-    snprintf(path, sizeof path, "%s/.%s", token.folder, name);
-    snprintf(final, sizeof final, "%s/%s", token.folder, name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_true(fd >= 0 && write(fd, bytes, count) == (ssize_t)count && close(fd) == 0);
-    assert_int_equal(rename(path, final), 0);
-}
-
-static void uncontrol(const char *name)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", token.folder, name);
-    assert_int_equal(unlink(path), 0);
-}
-
-static long size_of(const char *name)
-{
-    char path[128];
-    struct stat st;
-    snprintf(path, sizeof path, "%s/%s", token.folder, name);
-    return stat(path, &st) == 0 ? (long)st.st_size : 0;
 }
 
 static struct generation_key generate(uint32_t number, enum suite_id suite)
@@ -159,6 +135,16 @@ static void test_selection(void **state)
     expect_refusal(SSO_CONFIG_ERROR, "mode");
 }
 
+static void write_file(const char *name, const void *bytes, size_t count)
+{
+    char path[128], final[128];
+    snprintf(path, sizeof path, "%s/.%s", token.folder, name);
+    snprintf(final, sizeof final, "%s/%s", token.folder, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0 && write(fd, bytes, count) == (ssize_t)count && close(fd) == 0);
+    assert_int_equal(rename(path, final), 0);
+}
+
 /* A program may give the PIN: root's, and writable by nobody else. */
 static void test_pin_program(void **state)
 {
@@ -169,7 +155,7 @@ static void test_pin_program(void **state)
     if (geteuid() != 0)
         skip();
     char *own = token.section.token;
-    control("pin-program", script, sizeof script - 1);
+    write_file("pin-program", script, sizeof script - 1);
     snprintf(path, sizeof path, "%s/pin-program", token.folder);
     snprintf(uri, sizeof uri, "pkcs11:token=first?pin-source=%%7C%s", path);
     token.section.token = uri;
@@ -239,13 +225,13 @@ static void test_pin(void **state)
     struct sso_error err = {0};
     struct hsm_status status;
     (void)state;
-    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_make_faulty(&token);
     test_token_set_pin(&token, "wrong");
     expect_refusal(SSO_PIN_REFUSED, "CKR_PIN_INCORRECT");
-    assert_int_equal(size_of("logins"), 1);
+    assert_int_equal(test_token_count(&token, "logins"), 1);
     expect_refusal(SSO_PIN_REFUSED, "before");
     expect_refusal(SSO_PIN_REFUSED, "before");
-    assert_int_equal(size_of("logins"), 1);
+    assert_int_equal(test_token_count(&token, "logins"), 1);
     /* The daemon stays up, tries nothing, and serves once the PIN file is right. */
     assert_true(test_token_spawner(&token, &spawner));
     assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
@@ -253,10 +239,10 @@ static void test_pin(void **state)
     assert_int_equal(status.state, HSM_PIN_REFUSED);
     struct key_item item = {.generation = 1};
     assert_int_equal(hsm_unwrap(hsm, HSM_LIVE, &item, 1, soon(), &err), SSO_PIN_REFUSED);
-    assert_int_equal(size_of("logins"), 1);
+    assert_int_equal(test_token_count(&token, "logins"), 1);
     /* A reset allows one more try, with what is still the wrong PIN. */
     assert_ok(hsm_pin_reset(hsm, &err), &err);
-    while (size_of("logins") < 2)
+    while (test_token_count(&token, "logins") < 2)
         usleep(10000);
     test_token_set_pin(&token, TEST_PIN);
     for (int64_t until = soon(); status.state != HSM_READY && boot_clock_ms() < until;) {
@@ -264,7 +250,7 @@ static void test_pin(void **state)
         hsm_status(hsm, &status);
     }
     assert_int_equal(status.state, HSM_READY);
-    print_message("logins: 2 refused, %ld in all\n", size_of("logins"));
+    print_message("logins: 2 refused, %ld in all\n", test_token_count(&token, "logins"));
 }
 
 static void test_keep_trying(void **state)
@@ -388,12 +374,14 @@ static void test_poison(void **state)
     struct key_item items[ITEMS];
     struct sso_error err = {0};
     (void)state;
-    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_make_faulty(&token);
     assert_ok(open_pool(&err), &err);
     (void)generate(1, SUITE_AES256_KW);
     (void)generate(2, SUITE_AES256_KW);
     make(items, ITEMS, 1);
-    control("poison", items[37].wrapped.bytes, items[37].wrapped.length_bytes);
+    char hex[2 * WRAPPED_KEY_BYTES_MAX + 1];
+    hex_encode(items[37].wrapped.bytes, items[37].wrapped.length_bytes, hex);
+    test_token_control(&token, "C_UnwrapKey data %s crash", hex);
     assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
     for (size_t i = 0; i < ITEMS; i++)
         assert_int_equal(items[i].code, i == 37 ? SSO_ROW_KILLS_WORKER : SSO_OK);
@@ -409,14 +397,14 @@ static void test_hang(void **state)
     struct sso_error err = {0};
     struct hsm_status before, after;
     (void)state;
-    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_make_faulty(&token);
     assert_ok(open_pool(&err), &err);
     (void)generate(1, SUITE_AES256_KW);
     (void)generate(2, SUITE_AES256_KW);
     make(items, ITEMS, 1);
     hsm_status(hsm, &before);
     token.section.deadline_ms = 2000;
-    control("hang", "", 0);
+    test_token_control(&token, "C_UnwrapKey times 1 hang 1000");
     assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
     for (size_t i = 0; i < ITEMS; i++)
         assert_int_equal(items[i].code, SSO_OK);
@@ -430,13 +418,13 @@ static void test_deadline(void **state)
     struct key_item items[ITEMS];
     struct sso_error err = {0};
     (void)state;
-    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_make_faulty(&token);
     token.section.workers = 1;
     assert_ok(open_pool(&err), &err);
     (void)generate(1, SUITE_AES256_KW);
     (void)generate(2, SUITE_AES256_KW);
     make(items, ITEMS, 1);
-    control("hang", "", 0);
+    test_token_control(&token, "C_UnwrapKey times 1 hang 1000");
     int64_t began = boot_clock_ms();
     assert_int_equal(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, began + 300, &err),
                      SSO_HSM_UNAVAILABLE);
@@ -455,14 +443,14 @@ static void test_codes(void **state)
     struct key_item items[ITEMS];
     struct sso_error err = {0};
     (void)state;
-    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_make_faulty(&token);
     assert_ok(open_pool(&err), &err);
     (void)generate(1, SUITE_AES256_KW);
     (void)generate(2, SUITE_AES256_KW);
     for (size_t c = 0; c < sizeof codes / sizeof codes[0]; c++) {
         unsigned corrupt = 0;
         make(items, ITEMS, 1);
-        control("fail", codes[c], strlen(codes[c]));
+        test_token_control(&token, "C_UnwrapKey times 1 return %s", codes[c]);
         assert_ok(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), &err);
         for (size_t i = 0; i < ITEMS; i++) {
             assert_true(items[i].code == SSO_OK || items[i].code == SSO_ROW_CORRUPT);
@@ -482,15 +470,15 @@ static void test_token_goes_and_comes(void **state)
     struct sso_error err = {0};
     struct hsm_status status;
     (void)state;
-    test_token_wrap_module(&token, getenv("WRAPPED_MODULE"));
+    test_token_make_faulty(&token);
     assert_ok(open_pool(&err), &err);
     (void)generate(1, SUITE_AES256_KW);
     (void)generate(2, SUITE_AES256_KW);
     make(items, ITEMS, 1);
-    control("gone", "", 0);
+    test_token_control(&token, "gone");
     assert_int_equal(hsm_rewrap(hsm, HSM_BULK, 2, items, ITEMS, soon(), &err), SSO_HSM_UNAVAILABLE);
     print_message("%s\n", err.detail);
-    uncontrol("gone");
+    test_token_control(&token, "%s", "");
     do {
         usleep(10000);
         hsm_status(hsm, &status);

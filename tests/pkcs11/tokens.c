@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <stdarg.h>
@@ -58,14 +59,43 @@ void test_token_set_pin(struct test_token *token, const char *pin)
     free(path);
 }
 
-void test_token_wrap_module(struct test_token *token, const char *module)
+void test_token_make_faulty(struct test_token *token)
 {
-    char *environment = text("%s,WRAPPED_MODULE=%s,WRAPPED_FOLDER=%s", token->section.environment,
-                             token->section.module, token->folder);
+    char *environment = text("%s,FAULTY_MODULE=%s,FAULTY_FOLDER=%s/faulty",
+                             token->section.environment, token->section.module, token->folder);
+    char *folder = text("%s/faulty", token->folder);
+    must(mkdir(folder, 0700) == 0 || errno == EEXIST, folder);
+    free(folder);
     free(token->section.environment);
     free(token->section.module);
     token->section.environment = environment;
-    token->section.module = strdup(module);
+    token->section.module = strdup(getenv("FAULTY_MODULE"));
+}
+
+void test_token_control(const struct test_token *token, const char *format, ...)
+{
+    char *fresh = text("%s/faulty/control.new", token->folder),
+         *path = text("%s/faulty/control", token->folder);
+    char *fired = text("%s/faulty/fired", token->folder);
+    va_list args;
+    va_start(args, format);
+    FILE *file = fopen(fresh, "w");
+    must(file != NULL && vfprintf(file, format, args) >= 0 && fclose(file) == 0, fresh);
+    va_end(args);
+    (void)unlink(fired);
+    must(rename(fresh, path) == 0, path);
+    free(fresh);
+    free(path);
+    free(fired);
+}
+
+long test_token_count(const struct test_token *token, const char *name)
+{
+    struct stat st;
+    char *path = text("%s/faulty/%s", token->folder, name);
+    long size = stat(path, &st) == 0 ? (long)st.st_size : 0;
+    free(path);
+    return size;
 }
 
 void test_token_select(struct test_token *token, const char *label)

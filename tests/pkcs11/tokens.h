@@ -32,8 +32,13 @@ void test_token_set_pin(struct test_token *token, const char *pin);
 /* pkcs11:token=LABEL with the folder's PIN file. */
 void test_token_select(struct test_token *token, const char *label);
 
-/* The same token through wrapped_module.c, which obeys files in the token's folder. */
-void test_token_wrap_module(struct test_token *token, const char *module);
+/* The same token through faulty-module (faulty/faulty.h), with its files in the token's folder. */
+void test_token_make_faulty(struct test_token *token);
+/* What the module is to obey from now on; "" for nothing. Counts of calls begin anew. */
+__attribute__((format(printf, 2, 3))) void test_token_control(const struct test_token *token,
+                                                              const char *format, ...);
+/* Bytes in one of its files: "fired", "logins". */
+long test_token_count(const struct test_token *token, const char *name);
 
 /* A spawner that knows the token's section as it is now, in place of *spawner (NULL: the first). */
 bool test_token_spawner(const struct test_token *token, struct spawner **spawner);
