@@ -54,6 +54,7 @@ static void set_up(struct custodian *custodian, const struct config *config,
     custodian->state_lock = -1;
     custodian->poll_interval_ms = config->cluster.poll_interval_ms;
     snprintf(custodian->node, sizeof custodian->node, "%s", config->cluster.node);
+    shared_refusals_init(&custodian->refusals, custodian->node);
     atomic_store(&custodian->lookups_required, true);
     sso_fail(&custodian->readiness, SSO_HSM_UNAVAILABLE,
              "the custodian is starting: database and tokens are being opened");

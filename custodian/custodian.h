@@ -11,6 +11,7 @@
 #include "custodian/peer.h"
 #include "custodian/row_key_cache.h"
 #include "pkcs11/keyring.h"
+#include "store/shared_refusals.h"
 #include "store/store.h"
 #include "store/wrap_budget.h"
 
@@ -27,7 +28,8 @@ struct custodian {
     size_t pool_count;
     /* Each is made once and then stays, so requests that passed custodian_ready or
      * custodian_database use them without a lock. */
-    struct store *store;     /* NULL until the database was reached once */
+    struct store *store; /* NULL until the database was reached once */
+    struct shared_refusals refusals;
     struct keyring *keyring; /* NULL before the system is known */
     struct policy policy;    /* key empty before a worker opened it */
     struct committer *committer;
@@ -72,6 +74,10 @@ enum sso_code custodian_ready(struct custodian *custodian, struct sso_error *err
  * at start, by the supervision thread until it succeeds and at every poll, and after a rotation
  * changed states. installation.c. */
 enum sso_code installation_refresh(struct custodian *custodian, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* Opens the database where that is not done yet; a refresh does it by itself. */
+enum sso_code installation_open_database(struct custodian *custodian, struct sso_error *err)
     __attribute__((warn_unused_result));
 
 /* The active generation, for a write. SSO_GENERATION_COMPROMISED where nothing may be wrapped. */

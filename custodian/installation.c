@@ -67,7 +67,7 @@ enum sso_code installation_active(struct custodian *custodian, uint32_t *number,
     return rc;
 }
 
-static enum sso_code open_database(struct custodian *custodian, struct sso_error *err)
+enum sso_code installation_open_database(struct custodian *custodian, struct sso_error *err)
 {
     if (custodian->store != NULL)
         return SSO_OK;
@@ -77,6 +77,7 @@ static enum sso_code open_database(struct custodian *custodian, struct sso_error
         return rc;
     pthread_rwlock_wrlock(&custodian->lock);
     custodian->store = store;
+    shared_refusals_use(&custodian->refusals, store);
     pthread_rwlock_unlock(&custodian->lock);
     return SSO_OK;
 }
@@ -385,7 +386,7 @@ enum sso_code installation_refresh(struct custodian *custodian, struct sso_error
     struct snapshot now = {0};
     struct sso_error problem = {0};
     pthread_mutex_lock(&custodian->refreshing);
-    enum sso_code rc = open_database(custodian, &problem);
+    enum sso_code rc = installation_open_database(custodian, &problem);
     if (rc == SSO_OK)
         rc = snapshot_read(custodian->store, &now, &problem);
     if (rc == SSO_OK)

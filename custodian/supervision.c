@@ -35,11 +35,16 @@ static void open_pools(struct supervision *self)
 {
     struct custodian *custodian = self->custodian;
     const struct config *config = custodian->config;
+    const struct hsm_options options = {.state_directory = config->system.state_directory,
+                                        .spawner = custodian->spawner,
+                                        .keep_trying = true,
+                                        .board = &custodian->refusals.board};
+    /* First, so that refusals of other nodes are known before a PIN is tried. */
+    (void)!installation_open_database(custodian, NULL);
     for (size_t i = 0; i < config->hsm_count; i++) {
         struct hsm *pool = NULL;
         struct sso_error problem = {0};
-        enum sso_code rc = hsm_open(&config->hsm[i], config->system.state_directory,
-                                    custodian->spawner, true, &pool, &problem);
+        enum sso_code rc = hsm_open_with(&config->hsm[i], &options, &pool, &problem);
         if (rc != SSO_OK)
             log_line(LOG_LEVEL_ERROR, "a token does not serve", "section", config->hsm[i].name,
                      "reason", problem.detail, NULL);

@@ -241,6 +241,12 @@ bool frame_get_generation(struct decoder *in, struct generation_key *out)
     return !in->failed;
 }
 
+bool pin_source_same(const struct pin_source_facts *a, const struct pin_source_facts *b)
+{
+    return strcmp(a->source, b->source) == 0 && a->device == b->device && a->inode == b->inode &&
+           a->size_bytes == b->size_bytes && a->modified_ns == b->modified_ns;
+}
+
 void frame_put_evidence(struct encoder *out, const struct evidence *evidence)
 {
     encode_u8(out, evidence->accepted);

@@ -44,6 +44,10 @@ enum frame_kind {
 
 /* The worker has done all it can with its module: start another. The frame was not to blame. */
 #define REPLY_REPLACE_ME 1
+/* To FRAME_LOGIN: C_Login said something else than that the PIN is right or wrong. */
+#define REPLY_LOGIN_DOUBTFUL 2
+/* To FRAME_LOGIN: the PIN was right, and something after it failed. */
+#define REPLY_LOGIN_WORKED 4
 
 struct reply_header {
     uint32_t id;
@@ -66,6 +70,9 @@ struct pin_source_facts {
     uint64_t device, inode, size_bytes;
     int64_t modified_ns;
 };
+
+/* The same source, unchanged? */
+bool pin_source_same(const struct pin_source_facts *a, const struct pin_source_facts *b);
 
 struct hello_reply {
     struct token_identity token;

@@ -146,11 +146,8 @@ static enum sso_code wait_for_start(struct hsm *hsm, struct sso_error *err)
     return code;
 }
 
-enum opening { OPEN_OR_FAIL, OPEN_AND_KEEP_TRYING, OPEN_AFTER_RESET };
-
-static enum sso_code open_pool(const struct config_hsm *section, const char *state_directory,
-                               struct spawner *spawner, enum opening how, struct hsm **out,
-                               struct sso_error *err)
+enum sso_code hsm_open_with(const struct config_hsm *section, const struct hsm_options *options,
+                            struct hsm **out, struct sso_error *err)
 {
     if (section->sessions_per_worker > SESSIONS_MAX)
         return sso_fail(err, SSO_CONFIG_ERROR, "sessions_per_worker is at most %d", SESSIONS_MAX);
@@ -158,22 +155,22 @@ static enum sso_code open_pool(const struct config_hsm *section, const char *sta
     if (hsm == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for a token's pool");
     hsm->section = section;
-    hsm->spawner = spawner;
+    hsm->spawner = options->spawner;
     pthread_mutex_init(&hsm->mutex, NULL);
     pthread_mutex_init(&hsm->login_mutex, NULL);
     pthread_mutex_init(&hsm->control_mutex, NULL);
     condition_init(&hsm->changed);
     hsm->lane_count = workers_wanted(section);
     hsm->lanes = calloc(hsm->lane_count, sizeof *hsm->lanes);
-    enum sso_code code = pin_guard_init(&hsm->guard, state_directory, err);
-    hsm->guard.forgiving = how == OPEN_AFTER_RESET;
+    enum sso_code code = pin_guard_init(&hsm->guard, options->state_directory, options->board, err);
+    hsm->guard.forgiving = options->after_reset;
     if (code == SSO_OK && hsm->lanes == NULL)
         code = sso_fail(err, SSO_NO_MEMORY, "no memory for a token's pool");
     if (code == SSO_OK)
         code = start_lanes(hsm, err);
     if (code == SSO_OK) {
         code = wait_for_start(hsm, err);
-        if (how == OPEN_AND_KEEP_TRYING)
+        if (options->keep_trying)
             code = SSO_OK;
     }
     if (code != SSO_OK)
@@ -187,14 +184,9 @@ enum sso_code hsm_open(const struct config_hsm *section, const char *state_direc
                        struct spawner *spawner, bool keep_trying, struct hsm **out,
                        struct sso_error *err)
 {
-    return open_pool(section, state_directory, spawner,
-                     keep_trying ? OPEN_AND_KEEP_TRYING : OPEN_OR_FAIL, out, err);
-}
-
-enum sso_code hsm_open_after_reset(const struct config_hsm *section, const char *state_directory,
-                                   struct spawner *spawner, struct hsm **out, struct sso_error *err)
-{
-    return open_pool(section, state_directory, spawner, OPEN_AFTER_RESET, out, err);
+    const struct hsm_options options = {
+        .state_directory = state_directory, .spawner = spawner, .keep_trying = keep_trying};
+    return hsm_open_with(section, &options, out, err);
 }
 
 void hsm_status(struct hsm *hsm, struct hsm_status *out)

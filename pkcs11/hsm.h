@@ -19,6 +19,7 @@
 #include "common/config.h"
 #include "common/error.h"
 #include "common/generation.h"
+#include "common/pin_board.h"
 #include "common/secret.h"
 #include "pkcs11/spawner.h"
 
@@ -90,11 +91,20 @@ struct hsm_status {
 enum sso_code hsm_open(const struct config_hsm *section, const char *state_directory,
                        struct spawner *spawner, bool keep_trying, struct hsm **out,
                        struct sso_error *err) __attribute__((warn_unused_result));
-/* For sso-hsm pin reset where no daemon runs: as hsm_open without `keep_trying`, but the first
- * login is tried even where the PIN was refused before. The refusal is forgotten only once the PIN
- * has worked. */
-enum sso_code hsm_open_after_reset(const struct config_hsm *section, const char *state_directory,
-                                   struct spawner *spawner, struct hsm **out, struct sso_error *err)
+
+/* The same, and more to choose. */
+struct hsm_options {
+    const char *state_directory;
+    struct spawner *spawner;
+    bool keep_trying;
+    /* For sso-hsm pin reset where no daemon runs: the first login is tried even where the PIN was
+     * refused before. The refusal is forgotten only once the PIN has worked. */
+    bool after_reset;
+    const struct pin_board *board; /* refusals of other nodes; NULL: there are none */
+};
+/* Everything that the options name must outlive the pool. */
+enum sso_code hsm_open_with(const struct config_hsm *section, const struct hsm_options *options,
+                            struct hsm **out, struct sso_error *err)
     __attribute__((warn_unused_result));
 void hsm_close(struct hsm **hsm);
 

@@ -16,12 +16,16 @@ static enum sso_code read_greeting(struct lane *lane, struct hello_reply *token,
     return code;
 }
 
-static enum pin_outcome pin_outcome(enum sso_code code, bool died)
+static enum pin_outcome pin_outcome(enum sso_code code, bool died, uint8_t flags)
 {
     if (code == SSO_OK)
         return PIN_WORKED;
     if (died)
         return PIN_UNKNOWN;
+    if ((flags & REPLY_LOGIN_WORKED) != 0)
+        return PIN_WORKED;
+    if ((flags & REPLY_LOGIN_DOUBTFUL) != 0)
+        return PIN_DOUBTFUL;
     return code == SSO_PIN_REFUSED ? PIN_WAS_REFUSED : PIN_NOT_TRIED;
 }
 
@@ -36,7 +40,7 @@ static enum sso_code log_in(struct lane *lane, const struct hello_reply *token, 
     if (code == SSO_OK) {
         code = worker_process_call(&lane->process, FRAME_LOGIN, NULL, hsm->section->deadline_ms,
                                    &reply, died, err);
-        pin_guard_leave(&hsm->guard, token, pin_outcome(code, *died));
+        pin_guard_leave(&hsm->guard, token, pin_outcome(code, *died, lane->process.reply_flags));
     }
     pthread_mutex_unlock(&hsm->login_mutex);
     if (code != SSO_OK)

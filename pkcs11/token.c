@@ -182,8 +182,10 @@ enum sso_code token_login(struct token *token, const struct secret *pin, struct 
     }
     if (call.rv == CKR_OK)
         return SSO_OK;
-    return ckr_class(call) == CKR_CLASS_PIN ? refuse_pin(token, call, err)
-                                            : ckr_fail(err, call, "logging in");
+    if (ckr_class(call) == CKR_CLASS_PIN)
+        return refuse_pin(token, call, err);
+    token->login_doubtful = true;
+    return ckr_fail(err, call, "logging in");
 }
 
 bool token_has(struct token *token, CK_MECHANISM_TYPE mechanism, CK_FLAGS flags)

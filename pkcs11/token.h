@@ -18,6 +18,7 @@ struct token {
     char firmware[16];
     char *pin_source;        /* as the URI has it, NULL where it has none */
     CK_SESSION_HANDLE login; /* stays open while we serve: with the last session the login ends */
+    bool login_doubtful; /* C_Login was called and said neither that the PIN is right nor wrong */
 };
 
 /* SSO_TOKEN_NOT_FOUND, SSO_TOKEN_AMBIGUOUS: the text lists what was found. SSO_CONFIG_ERROR: the

@@ -99,7 +99,21 @@ static enum sso_code say_hello(struct worker *worker, struct decoder *request,
     reply->pin_count_low = (token->flags & CKF_USER_PIN_COUNT_LOW) != 0;
     reply->pin_final_try = (token->flags & CKF_USER_PIN_FINAL_TRY) != 0;
     reply->pin_locked = (token->flags & CKF_USER_PIN_LOCKED) != 0;
-    return token_wants_login(token) ? pin_source_look(token->pin_source, &reply->pin, err) : SSO_OK;
+    if (token_wants_login(token))
+        code = pin_source_look(token->pin_source, &reply->pin, err);
+    worker->pin = reply->pin;
+    return code;
+}
+
+/* The stamp of the try was made for the source as it was at the hello. */
+static enum sso_code check_source(const struct worker *worker, struct sso_error *err)
+{
+    struct pin_source_facts now = {0};
+    enum sso_code code = pin_source_look(worker->token.pin_source, &now, err);
+    if (code == SSO_OK && !pin_source_same(&now, &worker->pin))
+        code = sso_fail(err, SSO_HSM_UNAVAILABLE, "PIN source %s changed while it was read",
+                        now.source);
+    return code;
 }
 
 static enum sso_code log_in(struct worker_thread *thread, struct sso_error *err)
@@ -109,12 +123,16 @@ static enum sso_code log_in(struct worker_thread *thread, struct sso_error *err)
     enum sso_code code = SSO_OK;
     if (token_wants_login(&worker->token))
         code = pin_read(worker->token.pin_source, &pin, err);
+    if (code == SSO_OK && token_wants_login(&worker->token))
+        code = check_source(worker, err);
     if (code == SSO_OK)
         code = token_login(&worker->token, &pin, err);
     secret_free(&pin);
-    if (code == SSO_OK)
-        code = session_open(&thread->session, &worker->token, &worker->table, err);
-    return code;
+    thread->flags = worker->token.login_doubtful ? REPLY_LOGIN_DOUBTFUL : 0;
+    if (code != SSO_OK)
+        return code;
+    thread->flags = REPLY_LOGIN_WORKED;
+    return session_open(&thread->session, &worker->token, &worker->table, err);
 }
 
 static enum sso_code work(struct worker_thread *thread, enum frame_kind kind,

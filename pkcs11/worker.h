@@ -15,6 +15,7 @@ struct worker {
     int socket;
     struct module *module;
     struct token token;
+    struct pin_source_facts pin; /* as the pool was told: what it keeps count of */
     struct generation_table table;
     bool weak_token_accepted;
     unsigned sessions; /* wanted; after the login: open */

@@ -78,6 +78,7 @@ static enum sso_code receive(struct worker_process *process, uint32_t id, int64_
     if (!frame_get_reply_header(reply, &header) || header.id != id)
         return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker answered with a damaged frame");
     *died = false;
+    process->reply_flags = header.flags;
     if (header.code != SSO_OK) {
         char text[SSO_ERROR_DETAIL_BYTES] = "";
         decode_text(reply, text, sizeof text);

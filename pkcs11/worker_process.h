@@ -12,6 +12,7 @@ struct worker_process {
     int socket; /* -1: none */
     pid_t pid;
     uint32_t next_id;
+    uint8_t reply_flags;        /* of the last answer */
     struct frame_reader reader; /* both buffers in locked memory, kept from worker to worker */
     struct encoder out;
 };

@@ -131,6 +131,15 @@ struct store_audit_ops {
                            struct sso_error *err);
 };
 
+struct store_refusal_ops {
+    enum sso_code (*put)(struct store_tx *tx, const struct token_identity *token, const char *node,
+                         struct sso_error *err);
+    enum sso_code (*of_others)(struct store_tx *tx, const struct token_identity *token,
+                               const char *node, char other[static 65], struct sso_error *err);
+    enum sso_code (*clear)(struct store_tx *tx, const struct token_identity *token,
+                           struct sso_error *err);
+};
+
 struct store_ops {
     const char *scheme; /* of the URL, and the kind */
 
@@ -160,6 +169,7 @@ struct store_ops {
     const struct store_rotation_ops *rotation;
     const struct store_quarantine_ops *quarantine;
     const struct store_audit_ops *audit;
+    const struct store_refusal_ops *refusal;
 };
 
 extern const struct store_ops sqlite_store_ops;

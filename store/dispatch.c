@@ -291,3 +291,24 @@ enum sso_code store_audit_heads(struct store_tx *tx, struct audit_head **out, si
 {
     return tx->store->ops->audit->heads(tx, out, count, err);
 }
+
+enum sso_code store_refusal_put(struct store_tx *tx, const struct token_identity *token,
+                                const char *node, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->refusal->put(tx, token, node, err);
+}
+
+enum sso_code store_refusal_of_others(struct store_tx *tx, const struct token_identity *token,
+                                      const char *node, char other[static 65],
+                                      struct sso_error *err)
+{
+    return tx->store->ops->refusal->of_others(tx, token, node, other, err);
+}
+
+enum sso_code store_refusal_clear(struct store_tx *tx, const struct token_identity *token,
+                                  struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->refusal->clear(tx, token, err);
+}

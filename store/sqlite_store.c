@@ -291,4 +291,5 @@ const struct store_ops sqlite_store_ops = {
     .rotation = &sqlite_rotation_ops,
     .quarantine = &sqlite_quarantine_ops,
     .audit = &sqlite_audit_ops,
+    .refusal = &sqlite_refusal_ops,
 };

@@ -71,6 +71,7 @@ void store_lines_free(char ***lines, size_t count);
 #include "store/audit.h"
 #include "store/credentials.h"
 #include "store/keys.h"
+#include "store/refusals.h"
 #include "store/rotation.h"
 #include "store/scan.h"
 #include "store/system.h"

@@ -103,6 +103,7 @@ enum sso_code ceremony_begin(const struct config *config, unsigned needs, struct
     if (ceremony == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory");
     ceremony->config = config;
+    shared_refusals_init(&ceremony->refusals, config->cluster.node);
     enum sso_code rc = begin(ceremony, needs, err);
     if (rc != SSO_OK)
         ceremony_end(&ceremony);
@@ -155,6 +156,8 @@ static enum sso_code read_system(struct ceremony *ceremony, struct sso_error *er
 enum sso_code ceremony_open_database(struct ceremony *ceremony, struct sso_error *err)
 {
     enum sso_code rc = store_open(ceremony->config->database.url, &ceremony->store, err);
+    if (rc == SSO_OK)
+        shared_refusals_use(&ceremony->refusals, ceremony->store);
     return rc == SSO_OK ? read_system(ceremony, err) : rc;
 }
 

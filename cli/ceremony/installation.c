@@ -6,6 +6,9 @@ enum sso_code installation_open_pools(struct ceremony *ceremony, const char *onl
                                       bool single_worker, struct sso_error *err)
 {
     const struct config *config = ceremony->config;
+    const struct hsm_options options = {.state_directory = config->system.state_directory,
+                                        .spawner = ceremony->spawner,
+                                        .board = &ceremony->refusals.board};
     size_t tried = 0, opened = 0;
     for (size_t i = 0; i < config->hsm_count; i++) {
         if (only != NULL && strcmp(config->hsm[i].name, only) != 0)
@@ -15,8 +18,7 @@ enum sso_code installation_open_pools(struct ceremony *ceremony, const char *onl
             ceremony->section[i].workers = 1;
         struct sso_error problem = {0};
         tried++;
-        if (hsm_open(&ceremony->section[i], config->system.state_directory, ceremony->spawner,
-                     false, &ceremony->pool[i], &problem) == SSO_OK)
+        if (hsm_open_with(&ceremony->section[i], &options, &ceremony->pool[i], &problem) == SSO_OK)
             opened++;
         else if (ceremony->pool_error.code == SSO_OK)
             ceremony->pool_error = problem;

@@ -9,6 +9,7 @@
 #include "pkcs11/hsm.h"
 #include "pkcs11/keyring.h"
 #include "pkcs11/spawner.h"
+#include "store/shared_refusals.h"
 
 struct ceremony {
     const struct config *config;
@@ -17,6 +18,7 @@ struct ceremony {
     bool started_as_root;
 
     struct store *store;
+    struct shared_refusals refusals;
     struct system_row system;
     struct generation *generation; /* by number */
     size_t generation_count;

@@ -3,13 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Where the database is reachable; a PIN must be resettable while it is not. */
-static void audit_reset(struct ceremony *ceremony, const char *name, enum sso_code outcome)
+/* `database`: how it opened. */
+static void audit_reset(struct ceremony *ceremony, const char *name, enum sso_code outcome,
+                        const struct sso_error *database)
 {
     struct audit_record record;
-    struct sso_error problem = {0};
+    struct sso_error problem = *database;
     STORE_TX_AUTO tx = NULL;
-    enum sso_code rc = ceremony_open_database(ceremony, &problem);
+    enum sso_code rc = database->code;
     if (rc == SSO_OK)
         rc = console_record(ceremony, "pin.reset", name[0] != '\0' ? name : "hsm", &record,
                             &problem);
@@ -40,9 +41,15 @@ enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,
                         name[0] != '\0' ? " " : "", name);
     ceremony->section[i] = config->hsm[i];
     ceremony->section[i].workers = ceremony->section[i].sessions_per_worker = 1;
-    enum sso_code rc = hsm_open_after_reset(&ceremony->section[i], config->system.state_directory,
-                                            ceremony->spawner, &ceremony->pool[i], err);
-    audit_reset(ceremony, name, rc);
+    const struct hsm_options options = {.state_directory = config->system.state_directory,
+                                        .spawner = ceremony->spawner,
+                                        .after_reset = true,
+                                        .board = &ceremony->refusals.board};
+    /* Where it is reachable, other nodes hear of it; a PIN must be resettable while it is not. */
+    struct sso_error database = {0};
+    (void)!ceremony_open_database(ceremony, &database);
+    enum sso_code rc = hsm_open_with(&ceremony->section[i], &options, &ceremony->pool[i], err);
+    audit_reset(ceremony, name, rc, &database);
     if (rc == SSO_PIN_REFUSED)
         (void)sso_error_context(err, "the PIN was not accepted");
     return rc;

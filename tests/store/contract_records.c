@@ -4,6 +4,7 @@
 
 #include "contract.h"
 #include "fixture.h"
+#include "store/shared_refusals.h"
 
 static void test_rotations(void **state)
 {
@@ -209,6 +210,35 @@ static void test_check_structure(void **state)
     store_lines_free(&lines, count);
 }
 
+/* Two nodes and one token: what one was refused the other hears of, until a PIN works. */
+static void test_refusals(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct token_identity token = {.token = "t", .serial = "1"}, other = {.token = "t"};
+    struct shared_refusals one, two;
+    char node[PIN_BOARD_NODE_SIZE] = "";
+    shared_refusals_init(&one, "node1");
+    shared_refusals_init(&two, "node2");
+    assert_int_equal(one.board.ask(&one, &token, node), PIN_BOARD_UNKNOWN);
+    shared_refusals_use(&one, fixture->store);
+    shared_refusals_use(&two, fixture->store);
+    assert_int_equal(one.board.ask(&one, &token, node), PIN_BOARD_CLEAR);
+    one.board.tell(&one, &token, true);
+    one.board.tell(&one, &token, true);
+    assert_int_equal(one.board.ask(&one, &token, node), PIN_BOARD_CLEAR); /* its own */
+    assert_int_equal(two.board.ask(&two, &token, node), PIN_BOARD_REFUSED);
+    assert_string_equal(node, "node1");
+    assert_int_equal(two.board.ask(&two, &other, node), PIN_BOARD_CLEAR);
+    two.board.tell(&two, &other, false);
+    assert_int_equal(two.board.ask(&two, &token, node), PIN_BOARD_REFUSED);
+    two.board.tell(&two, &token, true);
+    assert_int_equal(one.board.ask(&one, &token, node), PIN_BOARD_REFUSED);
+    assert_string_equal(node, "node2");
+    one.board.tell(&one, &token, false);
+    assert_int_equal(one.board.ask(&one, &token, node), PIN_BOARD_CLEAR);
+    assert_int_equal(two.board.ask(&two, &token, node), PIN_BOARD_CLEAR);
+}
+
 int contract_records(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +248,7 @@ int contract_records(void)
         cmocka_unit_test_setup_teardown(test_audit, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_audit_of_two_programs, fixture_setup,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_refusals, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_check_structure, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests_name("store: rotation, quarantine, audit, checks", tests, NULL,

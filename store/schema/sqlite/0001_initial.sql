@@ -66,6 +66,17 @@ CREATE TABLE sealed_keys (
     wrapped    BLOB    NOT NULL
 );
 
+-- Tokens that refused the PIN of a node; gone when one accepts a PIN.
+CREATE TABLE pin_refusals (
+    token        TEXT    NOT NULL,
+    serial       TEXT    NOT NULL,
+    manufacturer TEXT    NOT NULL,
+    model        TEXT    NOT NULL,
+    node         TEXT    NOT NULL,
+    since_ms     INTEGER NOT NULL,
+    PRIMARY KEY (token, serial, manufacturer, model, node)
+) WITHOUT ROWID;
+
 -- NOCASE folds ASCII letters only, as names of applications are compared.
 CREATE TABLE applications (
     id          BLOB    NOT NULL PRIMARY KEY,
