@@ -60,9 +60,9 @@ static enum sso_code read_rows(struct store_tx *tx, uint32_t active, struct fact
 {
     struct generation_rows *rows = NULL;
     size_t count = 0;
-    uint64_t quarantined = 0;
+    struct quarantine_count quarantine = {0};
     enum sso_code rc = store_count_by_generation(tx, &rows, &count, NULL);
-    if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantined, NULL)) != SSO_OK)
+    if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantine, NULL)) != SSO_OK)
         goto out;
     out->total = out->below = 0;
     for (size_t i = 0; i < count; i++) {
@@ -72,7 +72,7 @@ static enum sso_code read_rows(struct store_tx *tx, uint32_t active, struct fact
         if (rows[i].generation == active)
             *active_rows = (json_int_t)rows[i].credentials;
     }
-    out->quarantined = (json_int_t)quarantined;
+    out->quarantined = (json_int_t)quarantine.rows;
 out:
     free(rows);
     return rc;

@@ -37,13 +37,13 @@ void rotation_events_refresh(struct custodian *custodian)
 {
     struct rotation rotation = {0};
     struct sso_error problem = {0};
-    uint64_t quarantined = 0;
+    struct quarantine_count quarantine = {0};
     STORE_TX_AUTO tx = NULL;
     if (store_begin(custodian->store, STORE_READ, &tx, NULL) != SSO_OK)
         return;
     enum sso_code rc = store_rotation_latest(tx, &rotation, &problem);
     if (rc == SSO_NOT_FOUND && rotation.id != 0)
         event_raise(custodian->events, EVENT_POLICY_TAMPERED, "%s", problem.detail);
-    if (rc == SSO_OK && store_quarantine_count(tx, &quarantined, NULL) == SSO_OK)
-        events_update(custodian, &rotation, quarantined);
+    if (rc == SSO_OK && store_quarantine_count(tx, &quarantine, NULL) == SSO_OK)
+        events_update(custodian, &rotation, quarantine.rows);
 }

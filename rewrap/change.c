@@ -89,20 +89,20 @@ enum sso_code rewrap_reopen(struct store_tx *tx, const struct policy *policy,
 enum sso_code rewrap_retry_quarantined(struct store_tx *tx, const struct policy *policy,
                                        struct rotation *rotation, struct sso_error *err)
 {
-    uint64_t quarantined = 0;
+    struct quarantine_count quarantine = {0};
     enum sso_code rc = latest(tx, rotation, err);
-    if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantined, err)) != SSO_OK)
+    if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantine, err)) != SSO_OK)
         return rc;
     /* Rows that left the quarantine by themselves, written anew or deleted, let the old generation
      * retire: finish must count again. */
-    if (quarantined == 0 &&
+    if (quarantine.rows == 0 &&
         (rotation->state != ROTATION_COMPLETED_WITH_ERRORS || rotation->dry_run))
         return SSO_OK;
     if (rotation->dry_run)
         return sso_fail(err, SSO_BAD_REQUEST,
                         "the latest rotation was a dry run: start a new rotation, it tries the "
                         "quarantined rows too");
-    if ((rc = store_quarantine_clear(tx, err)) != SSO_OK)
+    if ((rc = store_quarantine_retry(tx, NULL, err)) != SSO_OK)
         return rc;
     rotation->failed = 0;
     return set_going(tx, policy, rotation, err);

@@ -26,7 +26,8 @@ enum sso_code open_seal(struct engine *engine, const struct credential_row *row,
     return rc;
 }
 
-/* A row as it came with the scan; with its ciphertext it is `whole`. */
+/* A row as it came with the scan; with its ciphertext it is `whole`, as it is to stand in the
+ * database. */
 struct suspect {
     const struct credential_row *whole;
     struct batch *batch;
@@ -56,12 +57,19 @@ static bool says_row_is_bad(enum sso_code code)
     return code == SSO_ROW_CORRUPT || code == SSO_ROW_KILLS_WORKER;
 }
 
+static bool is_renewed(const struct batch *batch, size_t i)
+{
+    return batch->renewal != NULL && batch->renewal[i].ciphertext != NULL;
+}
+
 /* The row did not open from its fresh wrapped key. Whose fault is it? */
 static enum sso_code judge(struct mover *mover, const struct suspect *suspect,
                            struct sso_error *err)
 {
     const struct credential_row *row = &suspect->batch->row[suspect->i];
-    enum sso_code rc = open_row(mover, suspect, row->generation, &row->wrapped, err);
+    enum sso_code rc = SSO_OK; /* a renewed row has been opened from its old key */
+    if (!is_renewed(suspect->batch, suspect->i))
+        rc = open_row(mover, suspect, row->generation, &row->wrapped, err);
     if (says_row_is_bad(rc)) {
         outcome_bad(suspect->batch, suspect->i, rc,
                     "the row opens neither from its old wrapped key nor from a fresh one");
@@ -114,6 +122,14 @@ static enum sso_code fetch_whole(struct mover *mover, const struct credential_ro
     return rc;
 }
 
+static enum sso_code check_renewed(struct mover *mover, struct batch *batch, size_t i,
+                                   struct sso_error *err)
+{
+    const struct credential_row row =
+        batch_row_as_written(batch, i, mover->engine->job->rotation.to);
+    return check_row(mover, &(struct suspect){&row, batch, i}, err);
+}
+
 /* One row that opens is enough; rows that vanished, changed, or are bad by themselves prove
  * nothing. */
 static enum sso_code check_sample(struct mover *mover, struct batch *batch, struct sso_error *err)
@@ -126,6 +142,8 @@ static enum sso_code check_sample(struct mover *mover, struct batch *batch, stru
         bool unchanged = false;
         if (batch->outcome[i].fate != FATE_MOVED)
             continue;
+        if (is_renewed(batch, i))
+            return check_renewed(mover, batch, i, err);
         rc = fetch_whole(mover, &batch->row[i], &whole, &unchanged, err);
         if (rc == SSO_ROW_CORRUPT) {
             outcome_bad(batch, i, rc, "%s", "the row's bytes cannot be a row of ours");
@@ -144,17 +162,18 @@ static enum sso_code check_sample(struct mover *mover, struct batch *batch, stru
 /* Fills the mover's items with the moved rows and their fresh keys. */
 static void gather_fresh(struct mover *mover, const struct batch *batch)
 {
+    const uint32_t to = mover->engine->job->rotation.to;
     mover->item_count = 0;
     for (size_t i = 0; i < batch->count; i++) {
         if (batch->outcome[i].fate != FATE_MOVED)
             continue;
         size_t k = mover->item_count++;
         mover->index[k] = i;
-        mover->item[k] = (struct key_item){.generation = mover->engine->job->rotation.to,
+        const struct credential_row row = batch_row_as_written(batch, i, to);
+        mover->item[k] = (struct key_item){.generation = to,
                                            .wrapped = batch->fresh[i],
                                            .row_key = mover->row_keys + k * ROW_KEY_BYTES};
-        row_binding_digest(mover->engine->job->policy->system_id, &batch->row[i],
-                           mover->item[k].binding);
+        row_binding_digest(mover->engine->job->policy->system_id, &row, mover->item[k].binding);
     }
 }
 
@@ -162,6 +181,7 @@ static void gather_fresh(struct mover *mover, const struct batch *batch)
  * not open are looked at one by one. */
 static enum sso_code check_each(struct mover *mover, struct batch *batch, struct sso_error *err)
 {
+    const uint32_t to = mover->engine->job->rotation.to;
     bool doubtful[BATCH_ROWS] = {false};
     gather_fresh(mover, batch);
     if (mover->item_count == 0)
@@ -170,13 +190,15 @@ static enum sso_code check_each(struct mover *mover, struct batch *batch, struct
                                       mover->item_count, hsm_deadline_ms(), err);
     for (size_t k = 0; rc == SSO_OK && k < mover->item_count; k++) {
         const struct key_item *item = &mover->item[k];
+        const struct credential_row row = batch_row_as_written(batch, mover->index[k], to);
         enum sso_code opened = item->code;
         if (opened == SSO_OK)
-            opened = open_seal(mover->engine, &batch->row[mover->index[k]], item->row_key, err);
+            opened = open_seal(mover->engine, &row, item->row_key, err);
         doubtful[mover->index[k]] = opened != SSO_OK;
     }
     for (size_t i = 0; rc == SSO_OK && i < batch->count; i++) {
-        struct suspect suspect = {&batch->row[i], batch, i};
+        const struct credential_row row = batch_row_as_written(batch, i, to);
+        struct suspect suspect = {&row, batch, i};
         if (doubtful[i])
             rc = check_row(mover, &suspect, err);
     }

@@ -37,7 +37,14 @@ struct batch {
     struct credential_row row[BATCH_ROWS];
     struct wrapped_key fresh[BATCH_ROWS];
     struct row_outcome outcome[BATCH_ROWS];
+    /* BATCH_ROWS of them where the job renews rows, else NULL. Row i is renewed where its
+     * ciphertext is there; this owns it. */
+    struct row_renewal *renewal;
 };
+
+struct batch *batch_new(bool renewing); /* NULL: no memory */
+/* Row i as it is to stand in the database. Owns nothing. */
+struct credential_row batch_row_as_written(const struct batch *batch, size_t i, uint32_t to);
 
 void batch_clear(struct batch *batch);
 struct batch *batch_free(struct batch *batch); /* returns the next one */
@@ -67,6 +74,7 @@ struct engine {
     struct generation *generation;
     size_t generation_count;
     const struct generation *target; /* one of them */
+    uint32_t exposed_born;           /* the highest that is marked compromised; 0: none */
 
     struct queue idle, to_move, moved;
     atomic_uint batch_rows;      /* rows per batch, fitted to the token's speed */
@@ -141,11 +149,23 @@ struct mover {
     size_t index[BATCH_ROWS]; /* item[k] is of row[index[k]] */
     size_t item_count;
     uint8_t *row_keys; /* BATCH_ROWS * ROW_KEY_BYTES of locked memory */
+    bool renewing;     /* the items are rows to be renewed */
+    uint8_t *new_keys; /* as row_keys; NULL where the job renews nothing */
     struct patience patience;
 };
 /* Moves one batch to the target, or in a dry run opens it: every row's outcome is set, or the batch
  * abandoned. */
 void move_batch(struct mover *mover, struct batch *batch);
+/* --- renew.c --- */
+/* Does the job give this row a new row key and ciphertext, and not only move its key? */
+bool job_renews(const struct rewrap_job *job, const struct credential_row *row);
+/* The rows of the mover's items that are FATE_MOVED, their old keys in row_keys, get new keys under
+ * the target and new ciphertexts. On error they wait again. */
+enum sso_code renew_rows(struct mover *mover, struct batch *batch, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* The rows of the mover's items that are FATE_MOVED wait again. */
+void hand_back(const struct mover *mover, struct batch *batch);
+
 /* Opens moved rows from their fresh wrapped keys: one, or with verify full each. SSO_OK: what is
  * still FATE_MOVED may be written. Others: nothing of the batch may be (a transient one: try
  * again).
@@ -160,6 +180,13 @@ enum sso_code open_seal(struct engine *engine, const struct credential_row *row,
                         const uint8_t row_key[static ROW_KEY_BYTES], struct sso_error *err)
     __attribute__((warn_unused_result));
 int64_t hsm_deadline_ms(void);
+
+/* --- quarantine.c --- */
+/* Digest of the row as it stands, to see later whether somebody repaired it; zeros where it is gone
+ * or cannot be a row of ours. */
+enum sso_code quarantine_see(struct store_tx *tx, const uint8_t row_id[static ROW_ID_BYTES],
+                             uint8_t seen[static QUARANTINE_SEEN_BYTES], struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 /* --- the phases: each may be entered again after a crash in the middle of it --- */
 enum sso_code phase_prepare(struct engine *engine, struct sso_error *err)

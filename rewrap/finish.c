@@ -146,6 +146,8 @@ static enum sso_code write_finish(struct engine *engine, struct store_tx *tx, st
     *again = false;
     enum sso_code rc = hold_below(engine, tx, &stock, err);
     if (rc == SSO_OK)
+        rc = store_quarantine_prune(tx, next->to, err);
+    if (rc == SSO_OK)
         rc = count_below(tx, next->to, &stock, err);
     if (rc == SSO_OK && (stock.movable || stock.sealed_keys != 0)) {
         *again = true;

@@ -66,8 +66,8 @@ static bool needs_binding(const struct engine *engine, const struct credential_r
            from->suite != SUITE_AES256_KW;
 }
 
-/* Fills the mover's items with rows that still wait for the HSM: all that may go together, else one
- * of those that go alone. */
+/* Fills the mover's items with rows that still wait for the HSM: all that may go together (those to
+ * be renewed by themselves), else one of those that go alone. */
 static void gather(struct mover *mover, const struct batch *batch)
 {
     const struct engine *engine = mover->engine;
@@ -75,6 +75,11 @@ static void gather(struct mover *mover, const struct batch *batch)
     for (enum fate fate = FATE_WAITING; fate <= FATE_WAITING_ALONE; fate++) {
         for (size_t i = 0; i < batch->count; i++) {
             if (batch->outcome[i].fate != fate)
+                continue;
+            bool renews = job_renews(engine->job, &batch->row[i]);
+            if (mover->item_count == 0)
+                mover->renewing = renews;
+            else if (renews != mover->renewing)
                 continue;
             size_t k = mover->item_count++;
             mover->index[k] = i;
@@ -153,7 +158,7 @@ static enum sso_code call_hsm(struct mover *mover, struct sso_error *err)
     const struct rewrap_job *job = engine->job;
     int64_t begun = boot_clock_ms();
     enum sso_code rc;
-    if (job->rotation.dry_run) {
+    if (job->rotation.dry_run || mover->renewing) {
         rc = keyring_unwrap(job->keyring, HSM_BULK, mover->item, mover->item_count,
                             hsm_deadline_ms(), err);
     } else {
@@ -202,6 +207,10 @@ static enum sso_code move_waiting_rows(struct mover *mover, struct batch *batch,
         }
         if (rc == SSO_OK && rotation->dry_run && rotation->verify == VERIFY_FULL)
             rc = open_as_they_stand(mover, batch, err);
+        if (mover->renewing && rc == SSO_OK)
+            rc = renew_rows(mover, batch, err);
+        else if (mover->renewing)
+            hand_back(mover, batch);
     }
     return rc;
 }

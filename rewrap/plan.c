@@ -6,19 +6,6 @@
 
 #include "common/clock.h"
 
-static enum sso_code refuse_what_is_not_available(const struct rotation *rotation,
-                                                  struct sso_error *err)
-{
-    if (rotation->reencrypt)
-        return sso_fail(err, SSO_BAD_REQUEST,
-                        "--reencrypt is not available in this version: leave it out to move the "
-                        "row keys to the new generation");
-    if (rotation->without[0] != '\0')
-        return sso_fail(err, SSO_BAD_REQUEST,
-                        "--without is not available in this version: there is only this node");
-    return SSO_OK;
-}
-
 static enum sso_code check_target(const struct generation *target, struct sso_error *err)
 {
     if (target->state != GENERATION_PENDING)
@@ -55,11 +42,6 @@ static enum sso_code check_others(const struct generation *list, size_t count,
                             "generation %u is older than generation %u, which is %s: rows only "
                             "move to a later one; make one with sso-hsm key generate",
                             target->number, other->number, generation_state_name(other->state));
-        if (other->compromised && other->state != GENERATION_DESTROYED)
-            return sso_fail(err, SSO_BAD_REQUEST,
-                            "generation %u is marked compromised: its row keys must be renewed, "
-                            "which is not available in this version, and moving them is no remedy",
-                            other->number);
     }
     if (active != 1)
         return sso_fail(err, SSO_NO_MASTER_SECRET,
@@ -67,9 +49,23 @@ static enum sso_code check_others(const struct generation *list, size_t count,
     return SSO_OK;
 }
 
-static enum sso_code check_generations(struct store_tx *tx, const struct policy *policy,
-                                       uint32_t to, struct sso_error *err)
+/* Moving a row key is no remedy for a disclosed master secret, whatever state that is in now: the
+ * key may have been read from an old copy of the database. A mark counts even where the tag of its
+ * row is wrong. */
+static uint32_t born_to_be_renewed(const struct generation *list, size_t count,
+                                   const struct rotation *rotation)
 {
+    uint32_t born = rotation->reencrypt ? rotation->to - 1 : 0;
+    for (size_t i = 0; i < count; i++)
+        if (list[i].compromised && list[i].number < rotation->to && list[i].number > born)
+            born = list[i].number;
+    return born;
+}
+
+static enum sso_code check_generations(struct store_tx *tx, const struct policy *policy,
+                                       struct rotation *rotation, struct sso_error *err)
+{
+    const uint32_t to = rotation->to;
     struct generation *list = NULL;
     const struct generation *target = NULL;
     size_t count = 0;
@@ -90,6 +86,8 @@ static enum sso_code check_generations(struct store_tx *tx, const struct policy 
         rc = check_target(target, err);
     if (rc == SSO_OK)
         rc = check_others(list, count, target, err);
+    if (rc == SSO_OK)
+        rotation->renew_born = born_to_be_renewed(list, count, rotation);
     if (rc == SSO_NO_MASTER_SECRET && tampered.code != SSO_OK)
         rc = sso_fail(err, tampered.code, "%s", tampered.detail);
     free(list);
@@ -143,10 +141,9 @@ enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
                           struct rotation *rotation, struct sso_error *err)
 {
     enum sso_code rc = refuse_a_second(tx, err);
-    if (rc != SSO_OK || (rc = refuse_what_is_not_available(rotation, err)) != SSO_OK ||
-        (rc = check_generations(tx, policy, rotation->to, err)) != SSO_OK ||
+    if (rc != SSO_OK || (rc = check_generations(tx, policy, rotation, err)) != SSO_OK ||
         (rc = take_stock(tx, rotation, err)) != SSO_OK ||
-        (!rotation->dry_run && (rc = store_quarantine_clear(tx, err)) != SSO_OK))
+        (!rotation->dry_run && (rc = store_quarantine_retry(tx, NULL, err)) != SSO_OK))
         return rc;
     rotation->state = ROTATION_PREPARING;
     rotation->phase = PHASE_PREPARE;

@@ -5,10 +5,27 @@
 #include <string.h>
 #include <time.h>
 
+struct batch *batch_new(bool renewing)
+{
+    struct batch *batch = calloc(1, sizeof *batch);
+    if (batch == NULL || !renewing)
+        return batch;
+    batch->renewal = calloc(BATCH_ROWS, sizeof *batch->renewal);
+    if (batch->renewal == NULL) {
+        free(batch);
+        return NULL;
+    }
+    return batch;
+}
+
 void batch_clear(struct batch *batch)
 {
     for (size_t i = 0; i < batch->count; i++)
         credential_row_free(&batch->row[i]);
+    for (size_t i = 0; batch->renewal != NULL && i < batch->count; i++) {
+        free(batch->renewal[i].ciphertext);
+        batch->renewal[i] = (struct row_renewal){0};
+    }
     memset(batch->outcome, 0, batch->count * sizeof batch->outcome[0]);
     batch->count = 0;
     batch->abandoned = false;
@@ -19,6 +36,7 @@ struct batch *batch_free(struct batch *batch)
 {
     struct batch *next = batch->next;
     batch_clear(batch);
+    free(batch->renewal);
     free(batch);
     return next;
 }

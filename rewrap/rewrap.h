@@ -53,10 +53,10 @@ struct rewrap_job {
 };
 
 /* Guards of a start, in the caller's write transaction: no rotation in progress, `to` pending and
- * backed up (or made without), its number above every generation that was ever active; what is not
- * available yet is refused. Fills what is not an option (state, phase, from, total, started) and
- * inserts the row; the caller audits. Quarantined rows get another chance, unless it is a dry run.
- */
+ * backed up (or made without), its number above every generation that was ever active. Fills what
+ * is not an option (state, phase, from, total, renew_born, started) and inserts the row; the caller
+ * audits. Rows born up to a generation that is marked compromised are to be renewed, with
+ * `reencrypt` all. Quarantined rows get another chance, unless it is a dry run. */
 enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
                           struct rotation *rotation, struct sso_error *err)
     __attribute__((warn_unused_result));
@@ -74,8 +74,8 @@ enum sso_code rewrap_cancel(struct store_tx *tx, struct rotation *rotation, stru
 enum sso_code rewrap_reopen(struct store_tx *tx, const struct policy *policy,
                             struct rotation *rotation, struct sso_error *err)
     __attribute__((warn_unused_result));
-/* Empties the quarantine and, where it held something, reopens the rotation; else the rotation
- * stays as it is, to be seen in rotation->state. */
+/* Quarantined rows are to be tried again and, where there are any, the rotation is reopened; else
+ * it stays as it is, to be seen in rotation->state. */
 enum sso_code rewrap_retry_quarantined(struct store_tx *tx, const struct policy *policy,
                                        struct rotation *rotation, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -21,14 +21,15 @@ static enum sso_code count_anew(struct engine *engine, struct store_tx *tx, stru
     (void)context;
     struct generation_rows *rows = NULL;
     size_t count = 0;
-    uint64_t below = 0, quarantined = 0;
+    uint64_t below = 0;
+    struct quarantine_count quarantine = {0};
     enum sso_code rc = store_count_by_generation(tx, &rows, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
         if (rows[i].generation < next->to)
             below += rows[i].credentials;
     free(rows);
     if (rc == SSO_OK && !next->dry_run)
-        rc = store_quarantine_count(tx, &quarantined, err);
+        rc = store_quarantine_count(tx, &quarantine, err);
     if (rc != SSO_OK)
         return rc;
     if (next->dry_run) {
@@ -38,8 +39,8 @@ static enum sso_code count_anew(struct engine *engine, struct store_tx *tx, stru
     }
     next->state = ROTATION_RUNNING;
     next->phase = PHASE_STREAM;
-    next->failed = quarantined;
-    next->total = next->done + next->skipped + (below > quarantined ? below : quarantined);
+    next->failed = quarantine.rows - quarantine.to_retry;
+    next->total = next->done + next->skipped + (below > next->failed ? below : next->failed);
     return SSO_OK;
 }
 
@@ -57,6 +58,8 @@ static enum sso_code load_generations(struct engine *engine, struct sso_error *e
         struct generation *generation = &engine->generation[i];
         struct sso_error problem = {0};
         keyring_know(job->keyring, &generation->number, 1);
+        if (generation->compromised && generation->number > engine->exposed_born)
+            engine->exposed_born = generation->number;
         if (policy_check_generation(job->policy, generation, &problem) == SSO_OK)
             continue;
         if (generation->number == job->rotation.to)
@@ -80,6 +83,7 @@ static enum sso_code read_batch(struct engine *engine, size_t limit, struct scan
     const struct rotation *rotation = &engine->job->rotation;
     struct scan_options options = {.below = rotation->to,
                                    .with_ciphertext = rotation->verify == VERIFY_FULL,
+                                   .ciphertext_born = rotation->dry_run ? 0 : rotation->renew_born,
                                    .skip_quarantined = !rotation->dry_run,
                                    .limit = limit,
                                    .limit_bytes = BATCH_CIPHERTEXT_BYTES};
@@ -195,6 +199,13 @@ struct pass {
     bool has_reader;
 };
 
+static void mover_free(struct mover *mover)
+{
+    secret_dealloc(mover->row_keys);
+    secret_dealloc(mover->new_keys);
+    free(mover);
+}
+
 static struct mover *mover_new(struct engine *engine)
 {
     struct mover *mover = calloc(1, sizeof *mover);
@@ -203,17 +214,14 @@ static struct mover *mover_new(struct engine *engine)
     mover->engine = engine;
     mover->patience.engine = engine;
     mover->row_keys = secret_alloc((size_t)BATCH_ROWS * ROW_KEY_BYTES);
-    if (mover->row_keys == NULL) {
-        free(mover);
+    if (engine->job->rotation.renew_born != 0)
+        mover->new_keys = secret_alloc((size_t)BATCH_ROWS * ROW_KEY_BYTES);
+    if (mover->row_keys == NULL ||
+        (mover->new_keys == NULL && engine->job->rotation.renew_born != 0)) {
+        mover_free(mover);
         return NULL;
     }
     return mover;
-}
-
-static void mover_free(struct mover *mover)
-{
-    secret_dealloc(mover->row_keys);
-    free(mover);
 }
 
 /* Fewer than wanted will do; none will not. */
@@ -243,11 +251,12 @@ static enum sso_code start_movers(struct pass *pass, unsigned wanted, struct sso
 static enum sso_code fill_idle(struct pass *pass, struct sso_error *err)
 {
     struct engine *engine = pass->engine;
-    bool whole = engine->job->rotation.verify == VERIFY_FULL;
+    bool renewing = engine->job->rotation.renew_born != 0;
+    bool whole = renewing || engine->job->rotation.verify == VERIFY_FULL;
     unsigned wanted =
         (whole ? 1 : 2) * pass->mover_count + (whole ? BATCHES_WAITING_WHOLE : BATCHES_WAITING);
     for (unsigned i = 0; i < wanted; i++) {
-        struct batch *batch = calloc(1, sizeof *batch);
+        struct batch *batch = batch_new(renewing);
         if (batch == NULL && i < pass->mover_count + 1)
             return sso_fail(err, SSO_NO_MEMORY, "no memory for the rows of the rotation");
         if (batch != NULL)

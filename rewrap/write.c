@@ -88,6 +88,25 @@ static enum sso_code look_again(struct store_tx *tx, const struct credential_row
     return SSO_OK;
 }
 
+static const struct row_renewal *renewal_of(const struct batch *batch, size_t i)
+{
+    return batch->renewal != NULL && batch->renewal[i].ciphertext != NULL ? &batch->renewal[i]
+                                                                          : NULL;
+}
+
+/* Its new key and ciphertext hide from whoever has the disclosed key what is written from now on,
+ * but not the credential as it is: that must be changed where it is used. */
+static enum sso_code note_exposed(const struct engine *engine, struct store_tx *tx,
+                                  const struct credential_row *old, const struct key_swap *swap,
+                                  struct sso_error *err)
+{
+    struct exposed_row row = {.born = old->born, .renewed_ms = wall_clock_ms()};
+    if (swap->renewal == NULL || old->born > engine->exposed_born)
+        return SSO_OK;
+    memcpy(row.row_id, old->row_id, sizeof row.row_id);
+    return store_exposed_put(tx, &row, err);
+}
+
 static enum sso_code swap_moved(struct engine *engine, struct store_tx *tx, struct batch *batch,
                                 struct key_swap *swap, struct rotation *next, struct sso_error *err)
 {
@@ -102,6 +121,7 @@ static enum sso_code swap_moved(struct engine *engine, struct store_tx *tx, stru
         s->new_generation = engine->target->number;
         s->old_wrapped = batch->row[i].wrapped;
         s->new_wrapped = batch->fresh[i];
+        s->renewal = renewal_of(batch, i);
         s->swapped = false;
     }
     enum sso_code rc = count != 0 ? store_credential_swap(tx, swap, count, err) : SSO_OK;
@@ -109,6 +129,8 @@ static enum sso_code swap_moved(struct engine *engine, struct store_tx *tx, stru
         enum standing standing = STANDING_MOVED_BY_US;
         if (!swap[k].swapped)
             rc = look_again(tx, &batch->row[index[k]], &swap[k], &standing, err);
+        if (rc == SSO_OK && standing == STANDING_MOVED_BY_US)
+            rc = note_exposed(engine, tx, &batch->row[index[k]], &swap[k], err);
         next->done += rc == SSO_OK && standing == STANDING_MOVED_BY_US;
         next->skipped += rc == SSO_OK && standing == STANDING_SETTLED;
     }
@@ -131,7 +153,8 @@ static enum sso_code quarantine_row(struct store_tx *tx, struct batch *batch, si
     }
     memcpy(entry.row_id, row->row_id, sizeof entry.row_id);
     snprintf(entry.reason, sizeof entry.reason, "%s", batch->outcome[i].reason);
-    if ((rc = store_quarantine_put(tx, &entry, err)) == SSO_OK)
+    if ((rc = quarantine_see(tx, row->row_id, entry.seen, err)) == SSO_OK &&
+        (rc = store_quarantine_put(tx, &entry, err)) == SSO_OK)
         next->failed++;
     return rc;
 }
@@ -165,6 +188,11 @@ static enum sso_code write_group(struct engine *engine, struct store_tx *tx, str
                           "generation %" PRIu32 " is %s and no longer active: nothing is moved to "
                           "it; start a new rotation",
                           next->to, generation_state_name(target.state));
+        else if (rc == SSO_OK && target.compromised)
+            rc = sso_fail(err, SSO_GENERATION_COMPROMISED,
+                          "generation %" PRIu32 " was marked compromised: nothing is moved to it "
+                          "any more; start a rotation to a new one",
+                          next->to);
     }
     for (size_t b = 0; rc == SSO_OK && b < group->batch_count; b++) {
         struct batch *batch = group->batch[b];

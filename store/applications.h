@@ -28,7 +28,7 @@ enum sso_code store_application_insert(struct store_tx *tx, const struct applica
 enum sso_code store_application_update(struct store_tx *tx, const struct application *application,
                                        struct sso_error *err)
     __attribute__((warn_unused_result)); /* replaces version - 1: else SSO_VERSION_CONFLICT */
-/* Its mappings, credentials and quarantine entries go with it, or, where `keep_application`, they
+/* Its mappings, credentials and their notes go with it, or, where `keep_application`, they
  * alone (purge). */
 enum sso_code store_application_delete(struct store_tx *tx,
                                        const uint8_t id[static APPLICATION_ID_BYTES],

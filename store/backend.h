@@ -118,7 +118,16 @@ struct store_quarantine_ops {
                          struct sso_error *err);
     enum sso_code (*list)(struct store_tx *tx, struct quarantine_entry **out, size_t *count,
                           struct sso_error *err);
-    enum sso_code (*clear)(struct store_tx *tx, struct sso_error *err);
+    enum sso_code (*retry)(struct store_tx *tx, const uint8_t *row_id, struct sso_error *err);
+    enum sso_code (*prune)(struct store_tx *tx, uint32_t below, struct sso_error *err);
+    enum sso_code (*count)(struct store_tx *tx, struct quarantine_count *out,
+                           struct sso_error *err);
+};
+
+struct store_exposed_ops {
+    enum sso_code (*put)(struct store_tx *tx, const struct exposed_row *row, struct sso_error *err);
+    enum sso_code (*list)(struct store_tx *tx, uint32_t number, const uint8_t *after, size_t limit,
+                          struct exposed_row **out, size_t *count, struct sso_error *err);
     enum sso_code (*count)(struct store_tx *tx, uint64_t *count, struct sso_error *err);
 };
 
@@ -168,6 +177,7 @@ struct store_ops {
     const struct store_scan_ops *scan;
     const struct store_rotation_ops *rotation;
     const struct store_quarantine_ops *quarantine;
+    const struct store_exposed_ops *exposed;
     const struct store_audit_ops *audit;
     const struct store_refusal_ops *refusal;
 };

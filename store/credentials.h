@@ -40,12 +40,13 @@ enum sso_code store_credential_get_by_id(struct store_tx *tx,
     __attribute__((warn_unused_result));
 /* Inserts where old_version is 0, else replaces the row with this row id at old_version:
  * SSO_VERSION_CONFLICT where that is not what is there. The caller holds the generation's lock and
- * has seen it active. A quarantine entry of the row goes. */
+ * has seen it active. What was noted of its former
+ * credential (quarantine, exposed) goes. */
 enum sso_code store_credential_put(struct store_tx *tx, const struct credential_row *row,
                                    uint64_t old_version, struct sso_error *err)
     __attribute__((warn_unused_result));
-/* SSO_NOT_FOUND; SSO_VERSION_CONFLICT where version is not 0 and not the row's. A quarantine entry
- * goes. */
+/* SSO_NOT_FOUND; SSO_VERSION_CONFLICT where version is not 0 and not the row's. Its notes go
+ * too. */
 enum sso_code store_credential_delete(struct store_tx *tx,
                                       const uint8_t application_id[static APPLICATION_ID_BYTES],
                                       const char *principal, uint64_t version,

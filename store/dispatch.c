@@ -262,15 +262,42 @@ enum sso_code store_quarantine_list(struct store_tx *tx, struct quarantine_entry
     return tx->store->ops->quarantine->list(tx, out, count, err);
 }
 
-enum sso_code store_quarantine_clear(struct store_tx *tx, struct sso_error *err)
+enum sso_code store_quarantine_retry(struct store_tx *tx, const uint8_t *row_id,
+                                     struct sso_error *err)
 {
     enum sso_code rc = store_must_write(tx, __func__, err);
-    return rc != SSO_OK ? rc : tx->store->ops->quarantine->clear(tx, err);
+    return rc != SSO_OK ? rc : tx->store->ops->quarantine->retry(tx, row_id, err);
 }
 
-enum sso_code store_quarantine_count(struct store_tx *tx, uint64_t *count, struct sso_error *err)
+enum sso_code store_quarantine_prune(struct store_tx *tx, uint32_t below, struct sso_error *err)
 {
-    return tx->store->ops->quarantine->count(tx, count, err);
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->quarantine->prune(tx, below, err);
+}
+
+enum sso_code store_quarantine_count(struct store_tx *tx, struct quarantine_count *out,
+                                     struct sso_error *err)
+{
+    return tx->store->ops->quarantine->count(tx, out, err);
+}
+
+enum sso_code store_exposed_put(struct store_tx *tx, const struct exposed_row *row,
+                                struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->exposed->put(tx, row, err);
+}
+
+enum sso_code store_exposed_list(struct store_tx *tx, uint32_t number, const uint8_t *after,
+                                 size_t limit, struct exposed_row **out, size_t *count,
+                                 struct sso_error *err)
+{
+    return tx->store->ops->exposed->list(tx, number, after, limit, out, count, err);
+}
+
+enum sso_code store_exposed_count(struct store_tx *tx, uint64_t *count, struct sso_error *err)
+{
+    return tx->store->ops->exposed->count(tx, count, err);
 }
 
 enum sso_code store_audit_append(struct store_tx *tx, struct audit_record *records, size_t count,

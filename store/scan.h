@@ -26,6 +26,7 @@ struct scan_position {
 struct scan_options {
     uint32_t below;
     bool with_ciphertext;
+    uint32_t ciphertext_born; /* else: with that of rows born up to this generation */
     bool skip_quarantined;
     size_t limit;
     size_t limit_bytes; /* 0: no bound; one row comes in any case */
@@ -35,12 +36,22 @@ enum sso_code store_credential_scan(struct store_tx *tx, const struct scan_optio
                                     size_t *count, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* What a row that is renewed gets besides. The bytes stay the caller's. */
+struct row_renewal {
+    uint32_t born;
+    uint8_t row_key_id[ROW_KEY_ID_BYTES];
+    uint8_t nonce[NONCE_BYTES];
+    uint8_t *ciphertext;
+    size_t ciphertext_bytes;
+};
+
 /* Compare-and-swap of many rows on (row id, old generation, old wrapped row key); `swapped` tells
  * of each. */
 struct key_swap {
     uint8_t row_id[ROW_ID_BYTES];
     uint32_t old_generation, new_generation;
     struct wrapped_key old_wrapped, new_wrapped;
+    const struct row_renewal *renewal; /* NULL: nothing else changes */
     bool swapped;
 };
 enum sso_code store_credential_swap(struct store_tx *tx, struct key_swap *swaps, size_t count,

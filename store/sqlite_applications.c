@@ -253,6 +253,8 @@ static enum sso_code delete (struct store_tx *tx, const uint8_t id[static APPLIC
     static const char quarantine_sql[] =
         "DELETE FROM quarantine WHERE row_id IN"
         " (SELECT row_id FROM credentials WHERE application_id = ?)";
+    static const char exposed_sql[] = "DELETE FROM exposed WHERE row_id IN"
+                                      " (SELECT row_id FROM credentials WHERE application_id = ?)";
     static const char credentials_sql[] = "DELETE FROM credentials WHERE application_id = ?";
     static const char mappings_sql[] = "DELETE FROM mappings WHERE application_id = ?";
     static const char application_sql[] = "DELETE FROM applications WHERE id = ?";
@@ -264,6 +266,7 @@ static enum sso_code delete (struct store_tx *tx, const uint8_t id[static APPLIC
     if (rc == SSO_OK && found == 0) return sso_fail(err, SSO_NOT_FOUND,
                                                     "the application does not exist");
     if (rc == SSO_OK) rc = run_with_id(tx, quarantine_sql, id, NULL, err);
+    if (rc == SSO_OK) rc = run_with_id(tx, exposed_sql, id, NULL, err);
     if (rc == SSO_OK) rc = run_with_id(tx, credentials_sql, id, credentials_deleted, err);
     if (rc == SSO_OK) rc = run_with_id(tx, mappings_sql, id, NULL, err);
     return rc;

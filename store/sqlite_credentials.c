@@ -124,16 +124,24 @@ static enum sso_code get_by_id(struct store_tx *tx, const uint8_t row_id[static 
 
 /* --- writing --- */
 
-static enum sso_code forget_quarantine(struct store_tx *tx, const uint8_t *row_id,
-                                       struct sso_error *err)
+static enum sso_code run_with_id(struct store_tx *tx, const char *sql, const uint8_t *row_id,
+                                 struct sso_error *err)
 {
-    static const char sql[] = "DELETE FROM quarantine WHERE row_id = ?";
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
     sqlite_bind_bytes(&statement, row_id, ROW_ID_BYTES);
     return sqlite_run(&statement, NULL, err);
+}
+
+/* Its credential is another now, or gone: what was noted of the old one no longer holds. */
+static enum sso_code forget_notes(struct store_tx *tx, const uint8_t *row_id, struct sso_error *err)
+{
+    static const char quarantine_sql[] = "DELETE FROM quarantine WHERE row_id = ?";
+    static const char exposed_sql[] = "DELETE FROM exposed WHERE row_id = ?";
+    enum sso_code rc = run_with_id(tx, quarantine_sql, row_id, err);
+    return rc != SSO_OK ? rc : run_with_id(tx, exposed_sql, row_id, err);
 }
 
 static void bind_row(struct sqlite_statement *s, const struct credential_row *row)
@@ -178,7 +186,7 @@ static enum sso_code put(struct store_tx *tx, const struct credential_row *row,
     if (rc == SSO_OK && changed != 1)
         return sso_fail(err, SSO_VERSION_CONFLICT, "the credential of %s has changed meanwhile",
                         row->principal);
-    return rc != SSO_OK || old_version == 0 ? rc : forget_quarantine(tx, row->row_id, err);
+    return rc != SSO_OK || old_version == 0 ? rc : forget_notes(tx, row->row_id, err);
 }
 
 static enum sso_code find_version(struct store_tx *tx, const uint8_t *application_id,
@@ -220,7 +228,7 @@ static enum sso_code delete (struct store_tx *tx,
     sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
     sqlite_bind_text(&statement, principal);
     rc = sqlite_run(&statement, NULL, err);
-    return rc != SSO_OK ? rc : forget_quarantine(tx, row.row_id, err);
+    return rc != SSO_OK ? rc : forget_notes(tx, row.row_id, err);
 }
 
 /* --- pages --- */

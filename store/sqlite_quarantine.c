@@ -6,9 +6,9 @@ static enum sso_code put(struct store_tx *tx, const struct quarantine_entry *ent
                          struct sso_error *err)
 {
     static const char sql[] =
-        "INSERT INTO quarantine (row_id, generation, code, reason, since_ms, tries)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, 1) ON CONFLICT (row_id) DO UPDATE SET generation = ?2,"
-        " code = ?3, reason = ?4, tries = tries + 1";
+        "INSERT INTO quarantine (row_id, generation, code, reason, since_ms, seen, tries, retry)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, 0) ON CONFLICT (row_id) DO UPDATE SET"
+        " generation = ?2, code = ?3, reason = ?4, seen = ?6, tries = tries + 1, retry = 0";
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
@@ -18,6 +18,7 @@ static enum sso_code put(struct store_tx *tx, const struct quarantine_entry *ent
     sqlite_bind_text(&statement, sso_code_facts(entry->code)->name);
     sqlite_bind_text(&statement, entry->reason);
     sqlite_bind_integer(&statement, entry->since_ms);
+    sqlite_bind_bytes(&statement, entry->seen, sizeof entry->seen);
     return sqlite_run(&statement, NULL, err);
 }
 
@@ -42,6 +43,8 @@ static void read_entry(struct sqlite_statement *s, void *out)
     sqlite_read_note(s, entry->reason, sizeof entry->reason);
     entry->tries = (unsigned)sqlite_read_integer(s, 1, UINT32_MAX);
     entry->since_ms = sqlite_read_time(s);
+    sqlite_read_bytes(s, entry->seen, sizeof entry->seen);
+    entry->retry = sqlite_read_bool(s);
     read_if_sound(s, entry->application, sizeof entry->application);
     read_if_sound(s, entry->principal, sizeof entry->principal);
 }
@@ -58,7 +61,8 @@ static enum sso_code list(struct store_tx *tx, struct quarantine_entry **out, si
                           struct sso_error *err)
 {
     static const char sql[] =
-        "SELECT q.row_id, q.generation, q.code, q.reason, q.tries, q.since_ms, a.name, c.principal"
+        "SELECT q.row_id, q.generation, q.code, q.reason, q.tries, q.since_ms, q.seen,"
+        " q.retry, a.name, c.principal"
         " FROM quarantine AS q LEFT JOIN credentials AS c ON c.row_id = q.row_id"
         " LEFT JOIN applications AS a ON a.id = c.application_id ORDER BY q.row_id";
     static const struct sqlite_list rows = {"an entry of the quarantine", sizeof **out, read_entry,
@@ -68,30 +72,53 @@ static enum sso_code list(struct store_tx *tx, struct quarantine_entry **out, si
     return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
 }
 
-static enum sso_code clear(struct store_tx *tx, struct sso_error *err)
+static enum sso_code retry(struct store_tx *tx, const uint8_t *row_id, struct sso_error *err)
 {
-    static const char sql[] = "DELETE FROM quarantine";
+    static const char one_sql[] = "UPDATE quarantine SET retry = 1 WHERE row_id = ?";
+    static const char all_sql[] = "UPDATE quarantine SET retry = 1";
     SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    return rc != SSO_OK ? rc : sqlite_run(&statement, NULL, err);
+    enum sso_code rc = sqlite_prepare(tx, row_id != NULL ? one_sql : all_sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (row_id != NULL)
+        sqlite_bind_bytes(&statement, row_id, ROW_ID_BYTES);
+    return sqlite_run(&statement, NULL, err);
 }
 
-static enum sso_code count_entries(struct store_tx *tx, uint64_t *count, struct sso_error *err)
+static enum sso_code prune(struct store_tx *tx, uint32_t below, struct sso_error *err)
 {
-    static const char sql[] = "SELECT count(*) FROM quarantine";
+    static const char sql[] =
+        "DELETE FROM quarantine WHERE NOT EXISTS (SELECT 1 FROM credentials AS c"
+        " WHERE c.row_id = quarantine.row_id AND c.generation < ?)";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_integer(&statement, below);
+    return sqlite_run(&statement, NULL, err);
+}
+
+static enum sso_code count_entries(struct store_tx *tx, struct quarantine_count *out,
+                                   struct sso_error *err)
+{
+    static const char sql[] = "SELECT count(*), count(CASE WHEN retry <> 0 THEN 1 END)"
+                              " FROM quarantine";
     SQLITE_STATEMENT_AUTO statement = {0};
     bool row = false;
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     if (rc == SSO_OK)
         rc = sqlite_step(&statement, &row, err);
-    if (rc == SSO_OK)
-        *count = sqlite_read_u64(&statement);
-    return rc;
+    if (rc != SSO_OK)
+        return rc;
+    out->rows = sqlite_read_u64(&statement);
+    out->to_retry = sqlite_read_u64(&statement);
+    return SSO_OK;
 }
 
 const struct store_quarantine_ops sqlite_quarantine_ops = {
     .put = put,
     .list = list,
-    .clear = clear,
+    .retry = retry,
+    .prune = prune,
     .count = count_entries,
 };

@@ -3,7 +3,7 @@
 #define COLUMNS                                                                                    \
     "id, state, phase, to_generation, from_generations, total, done, skipped, failed, rate,"       \
     " dry_run, reencrypt, full_speed, verify, position_started, position_generation,"              \
-    " position_row_id, without_nodes, started_ms, finished_ms, error"
+    " position_row_id, without_nodes, renew_born, started_ms, finished_ms, error"
 
 static void read_rotation(struct sqlite_statement *s, struct rotation *out)
 {
@@ -25,6 +25,7 @@ static void read_rotation(struct sqlite_statement *s, struct rotation *out)
     out->position.generation = sqlite_read_u32(s);
     sqlite_read_bytes(s, out->position.row_id, sizeof out->position.row_id);
     sqlite_read_text(s, out->without, sizeof out->without);
+    out->renew_born = sqlite_read_u32(s);
     out->started_ms = sqlite_read_time(s);
     out->finished_ms = sqlite_read_time(s);
     sqlite_read_note(s, out->error, sizeof out->error);
@@ -83,6 +84,7 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
     sqlite_bind_integer(&s, rotation->position.generation);
     sqlite_bind_bytes(&s, rotation->position.row_id, sizeof rotation->position.row_id);
     sqlite_bind_text(&s, rotation->without);
+    sqlite_bind_integer(&s, rotation->renew_born);
     sqlite_bind_integer(&s, rotation->started_ms);
     sqlite_bind_integer(&s, rotation->finished_ms);
     sqlite_bind_text(&s, rotation->error);
@@ -93,7 +95,7 @@ static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, stru
 {
     static const char sql[] =
         "INSERT INTO rotations (" COLUMNS ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     struct rotation last = {0};
     enum sso_code rc = latest(tx, &last, NULL);
     if (rc != SSO_OK && rc != SSO_NOT_FOUND)
@@ -117,8 +119,8 @@ static enum sso_code update(struct store_tx *tx, const struct rotation *rotation
         "UPDATE rotations SET state = ?2, phase = ?3, to_generation = ?4, from_generations = ?5,"
         " total = ?6, done = ?7, skipped = ?8, failed = ?9, rate = ?10, dry_run = ?11,"
         " reencrypt = ?12, full_speed = ?13, verify = ?14, position_started = ?15,"
-        " position_generation = ?16, position_row_id = ?17, without_nodes = ?18, started_ms = ?19,"
-        " finished_ms = ?20, error = ?21 WHERE id = ?1";
+        " position_generation = ?16, position_row_id = ?17, without_nodes = ?18, renew_born = ?19,"
+        " started_ms = ?20, finished_ms = ?21, error = ?22 WHERE id = ?1";
     uint64_t changed = 0;
     enum sso_code rc = run_with_row(tx, sql, rotation, &changed, err);
     if (rc == SSO_OK && changed != 1)

@@ -12,7 +12,7 @@
     " WHERE (c.generation, c.row_id) > (?, ?) AND c.generation < ?" condition                      \
     " ORDER BY c.generation, c.row_id LIMIT ?"
 #define WITHOUT_QUARANTINED                                                                        \
-    " AND NOT EXISTS (SELECT 1 FROM quarantine AS q WHERE q.row_id = c.row_id)"
+    " AND NOT EXISTS (SELECT 1 FROM quarantine AS q WHERE q.row_id = c.row_id AND q.retry = 0)"
 
 /* A value that is longer than SQLite may make it here ends a statement at its row. Its key is
  * enough to call it damaged and to go on behind it. */
@@ -23,6 +23,13 @@ static const char *key_sql(const struct scan_options *options)
     return options->skip_quarantined ? clean : all;
 }
 
+#define SOME_CIPHERTEXTS ", CASE WHEN c.born <= ? THEN c.ciphertext END"
+
+static bool brings_some(const struct scan_options *options)
+{
+    return !options->with_ciphertext && options->ciphertext_born > 0;
+}
+
 static const char *scan_sql(const struct scan_options *options)
 {
     static const char rows[] = SCAN(CREDENTIAL_COLUMNS, "");
@@ -30,6 +37,10 @@ static const char *scan_sql(const struct scan_options *options)
     static const char whole[] = SCAN(CREDENTIAL_COLUMNS ", c.ciphertext", "");
     static const char whole_clean[] =
         SCAN(CREDENTIAL_COLUMNS ", c.ciphertext", WITHOUT_QUARANTINED);
+    static const char some[] = SCAN(CREDENTIAL_COLUMNS SOME_CIPHERTEXTS, "");
+    static const char some_clean[] = SCAN(CREDENTIAL_COLUMNS SOME_CIPHERTEXTS, WITHOUT_QUARANTINED);
+    if (brings_some(options))
+        return options->skip_quarantined ? some_clean : some;
     if (options->with_ciphertext)
         return options->skip_quarantined ? whole_clean : whole;
     return options->skip_quarantined ? rows_clean : rows;
@@ -53,6 +64,13 @@ static enum sso_code advance(struct sqlite_statement *s, struct scan_position *p
     return SSO_OK;
 }
 
+static bool has_ciphertext(const struct sqlite_statement *s, const struct scan_options *options)
+{
+    return options->with_ciphertext ||
+           (brings_some(options) &&
+            sqlite3_column_type(s->handle, CREDENTIAL_COLUMNS_COUNT) != SQLITE_NULL);
+}
+
 static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_options *options,
                                struct scan_position *position, struct credential_row *rows,
                                size_t *count, struct sso_error *err)
@@ -66,7 +84,7 @@ static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_opt
         if ((rc = advance(s, position, err)) != SSO_OK)
             break;
         struct credential_row *row = &rows[*count];
-        rc = sqlite_read_credential(s, options->with_ciphertext, row, err);
+        rc = sqlite_read_credential(s, has_ciphertext(s, options), row, err);
         if (s->damaged)
             row->format = 0;
         if (rc == SSO_OK)
@@ -119,6 +137,8 @@ static enum sso_code scan(struct store_tx *tx, const struct scan_options *option
     enum sso_code rc = sqlite_prepare(tx, scan_sql(options), &statement, err);
     if (rc != SSO_OK)
         return rc;
+    if (brings_some(options))
+        sqlite_bind_integer(&statement, options->ciphertext_born);
     bind_scan(&statement, options, &start, options->limit);
     rc = read_rows(&statement, options, &end, rows, count, err);
     if (rc == SSO_TOO_LARGE && *count != 0)
@@ -137,28 +157,67 @@ static enum sso_code scan(struct store_tx *tx, const struct scan_options *option
 
 /* --- swap --- */
 
-static enum sso_code swap(struct store_tx *tx, struct key_swap *swaps, size_t count,
-                          struct sso_error *err)
+#define SWAP(columns)                                                                              \
+    "UPDATE credentials INDEXED BY credentials_by_row_id SET " columns                             \
+    " generation = ?, wrapped_row_key = ?"                                                         \
+    " WHERE row_id = ? AND generation = ? AND wrapped_row_key = ?"
+
+/* The statement's last five values. */
+static enum sso_code swap_one(struct sqlite_statement *s, struct key_swap *one,
+                              struct sso_error *err)
 {
-    static const char sql[] = "UPDATE credentials INDEXED BY credentials_by_row_id"
-                              " SET generation = ?, wrapped_row_key = ?"
-                              " WHERE row_id = ? AND generation = ? AND wrapped_row_key = ?";
+    uint64_t changed = 0;
+    sqlite_bind_integer(s, one->new_generation);
+    sqlite_bind_wrapped(s, &one->new_wrapped);
+    sqlite_bind_bytes(s, one->row_id, sizeof one->row_id);
+    sqlite_bind_integer(s, one->old_generation);
+    sqlite_bind_wrapped(s, &one->old_wrapped);
+    enum sso_code rc = sqlite_run(s, &changed, err);
+    if (rc == SSO_TOO_LARGE)
+        rc = SSO_OK; /* it cannot even be read whole (scan): not swapped */
+    one->swapped = rc == SSO_OK && changed == 1;
+    return rc;
+}
+
+static enum sso_code swap_keys(struct store_tx *tx, struct key_swap *swaps, size_t count,
+                               struct sso_error *err)
+{
+    static const char sql[] = SWAP("");
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++)
+        if (swaps[i].renewal == NULL)
+            rc = swap_one(&statement, &swaps[i], err);
+    return rc;
+}
+
+static enum sso_code swap_renewed(struct store_tx *tx, struct key_swap *swaps, size_t count,
+                                  struct sso_error *err)
+{
+    static const char sql[] = SWAP("born = ?, row_key_id = ?, nonce = ?, ciphertext = ?,");
     SQLITE_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
-        struct key_swap *one = &swaps[i];
-        uint64_t changed = 0;
-        sqlite_bind_integer(&statement, one->new_generation);
-        sqlite_bind_wrapped(&statement, &one->new_wrapped);
-        sqlite_bind_bytes(&statement, one->row_id, sizeof one->row_id);
-        sqlite_bind_integer(&statement, one->old_generation);
-        sqlite_bind_wrapped(&statement, &one->old_wrapped);
-        rc = sqlite_run(&statement, &changed, err);
-        if (rc == SSO_TOO_LARGE)
-            rc = SSO_OK; /* it cannot even be read whole (scan): not swapped */
-        one->swapped = rc == SSO_OK && changed == 1;
+        const struct row_renewal *renewal = swaps[i].renewal;
+        if (renewal == NULL)
+            continue;
+        sqlite_bind_integer(&statement, renewal->born);
+        sqlite_bind_bytes(&statement, renewal->row_key_id, sizeof renewal->row_key_id);
+        sqlite_bind_bytes(&statement, renewal->nonce, sizeof renewal->nonce);
+        sqlite_bind_bytes(&statement, renewal->ciphertext, renewal->ciphertext_bytes);
+        rc = swap_one(&statement, &swaps[i], err);
     }
     return rc;
+}
+
+static enum sso_code swap(struct store_tx *tx, struct key_swap *swaps, size_t count,
+                          struct sso_error *err)
+{
+    size_t renewed = 0;
+    for (size_t i = 0; i < count; i++)
+        renewed += swaps[i].renewal != NULL;
+    enum sso_code rc = renewed < count ? swap_keys(tx, swaps, count, err) : SSO_OK;
+    return rc == SSO_OK && renewed > 0 ? swap_renewed(tx, swaps, count, err) : rc;
 }
 
 /* --- counts --- */

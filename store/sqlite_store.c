@@ -290,6 +290,7 @@ const struct store_ops sqlite_store_ops = {
     .scan = &sqlite_scan_ops,
     .rotation = &sqlite_rotation_ops,
     .quarantine = &sqlite_quarantine_ops,
+    .exposed = &sqlite_exposed_ops,
     .audit = &sqlite_audit_ops,
     .refusal = &sqlite_refusal_ops,
 };

@@ -236,11 +236,30 @@ struct generation_rows rows_of(struct installation *in, uint32_t generation)
 
 uint64_t quarantined(struct installation *in)
 {
-    uint64_t count;
+    struct quarantine_count count;
     STORE_TX_AUTO tx = NULL;
     OK(store_begin(in->store, STORE_READ, &tx, &problem));
     OK(store_quarantine_count(tx, &count, &problem));
-    return count;
+    return count.rows - count.to_retry;
+}
+
+void check_reason(struct installation *in, const char *principal, const char *part)
+{
+    struct quarantine_entry *list = NULL;
+    size_t count, found = 0;
+    STORE_TX_AUTO tx = NULL;
+    OK(store_begin(in->store, STORE_READ, &tx, &problem));
+    OK(store_quarantine_list(tx, &list, &count, &problem));
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i].principal, principal) != 0)
+            continue;
+        found++;
+        assert_int_equal(list[i].code, SSO_ROW_CORRUPT);
+        if (strstr(list[i].reason, part) == NULL)
+            fail_msg("%s: %s", principal, list[i].reason);
+    }
+    free(list);
+    assert_int_equal(found, 1);
 }
 
 void damage_credential(struct installation *in, unsigned number, enum damage damage)

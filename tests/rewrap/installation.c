@@ -247,6 +247,19 @@ struct generation read_generation(struct installation *in, uint32_t number)
     return found;
 }
 
+void mark_compromised(struct installation *in, uint32_t number)
+{
+    struct generation generation;
+    STORE_TX_AUTO tx = NULL;
+    OK(store_begin(in->store, STORE_WRITE, &tx, &problem));
+    OK(store_generation_hold(tx, number, STORE_EXCLUSIVE, &generation, &problem));
+    generation.compromised = true;
+    generation.version++;
+    policy_tag_generation(&in->policy, &generation);
+    OK(store_generation_update(tx, &generation, &problem));
+    OK(store_commit(&tx, &problem));
+}
+
 /* --- jobs --- */
 
 enum sso_code open_generation(struct installation *in, uint32_t number, struct sso_error *err)

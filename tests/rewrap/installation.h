@@ -59,7 +59,10 @@ void plan_job(struct installation *in, struct rewrap_job *job, uint32_t to,
 /* A job from what stands in the database. */
 void load_job(struct installation *in, struct rewrap_job *job);
 void read_rotation(struct installation *in, struct rotation *out);
-uint64_t quarantined(struct installation *in);
+uint64_t quarantined(struct installation *in); /* without those to be tried again */
+/* One entry of the quarantine is of this principal, row_corrupt, and its reason has this part. */
+void check_reason(struct installation *in, const char *principal, const char *part);
+void mark_compromised(struct installation *in, uint32_t number);
 
 /* What goes wrong with a row, done behind everybody's back. */
 enum damage {

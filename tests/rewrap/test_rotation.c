@@ -107,25 +107,6 @@ static void verifies_each_row(void **state)
     installation_remove(&in);
 }
 
-static void check_reason(struct installation *in, const char *principal, const char *part)
-{
-    struct quarantine_entry *list = NULL;
-    size_t count, found = 0;
-    STORE_TX_AUTO tx = NULL;
-    OK(store_begin(in->store, STORE_READ, &tx, &problem));
-    OK(store_quarantine_list(tx, &list, &count, &problem));
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(list[i].principal, principal) != 0)
-            continue;
-        found++;
-        assert_int_equal(list[i].code, SSO_ROW_CORRUPT);
-        if (strstr(list[i].reason, part) == NULL)
-            fail_msg("%s: %s", principal, list[i].reason);
-    }
-    free(list);
-    assert_int_equal(found, 1);
-}
-
 static void quarantines_what_cannot_be_moved(void **state)
 {
     (void)state;
@@ -382,10 +363,6 @@ static void guards_the_start(void **state)
     check_refused(&in, (struct rotation){.to = 2}, SSO_NOT_FOUND, "generation 2");
     check_refused(&in, (struct rotation){.to = 1}, SSO_BAD_REQUEST, "is active");
     uint32_t to = make_generation(&in, SUITE_AES256_KW);
-    check_refused(&in, (struct rotation){.to = to, .reencrypt = true}, SSO_BAD_REQUEST,
-                  "not available");
-    check_refused(&in, (struct rotation){.to = to, .without = "node2"}, SSO_BAD_REQUEST,
-                  "not available");
     struct generation generation = read_generation(&in, to);
     generation.no_backup = false;
     change_generation(&in, generation, true);

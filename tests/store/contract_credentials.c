@@ -194,7 +194,8 @@ static void test_application_delete(void **state)
     struct credential_row kept = sample_row(99, 2, "user00001");
     struct quarantine_entry entry = {.generation = 1, .code = SSO_ROW_CORRUPT, .reason = "why"};
     struct mapping mapping;
-    uint64_t deleted = 0, quarantined = 9;
+    uint64_t deleted = 0;
+    struct quarantine_count quarantined = {.rows = 9};
     fill(fixture->store, 5);
     STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
     assert_ok(store_application_insert(tx, &other, &err));
@@ -210,7 +211,7 @@ static void test_application_delete(void **state)
     assert_int_equal(back.version, 1);
     assert_code(SSO_NOT_FOUND, store_mapping_get(tx, payroll, "user00001", &mapping, &err));
     assert_ok(store_quarantine_count(tx, &quarantined, &err));
-    assert_int_equal(quarantined, 0);
+    assert_int_equal(quarantined.rows, 0);
     assert_ok(store_application_delete(tx, payroll, false, &deleted, &err));
     assert_int_equal(deleted, 0);
     assert_code(SSO_NOT_FOUND, store_application_delete(tx, payroll, false, &deleted, &err));

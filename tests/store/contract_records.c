@@ -65,7 +65,7 @@ static void test_quarantine(void **state)
     struct quarantine_entry lost = {.row_id = {0xff}, .generation = 1, .code = SSO_INTERNAL};
     struct quarantine_entry *list = NULL;
     size_t count = 0;
-    uint64_t total = 0;
+    struct quarantine_count total = {0};
     fill(fixture->store, 3);
     struct credential_row row = sample_row(1, 1, "user00001");
     memcpy(entry.row_id, row.row_id, ROW_ID_BYTES);
@@ -91,14 +91,133 @@ static void test_quarantine(void **state)
     assert_ok(store_credential_put(tx, &row, 1, &err));
     credential_row_free(&row);
     assert_ok(store_quarantine_count(tx, &total, &err));
-    assert_int_equal(total, 1);
-    assert_ok(store_quarantine_clear(tx, &err));
+    assert_int_equal(total.rows, 1);
+    assert_ok(store_quarantine_prune(tx, 9, &err)); /* the row that does not exist */
     assert_ok(store_quarantine_count(tx, &total, &err));
-    assert_int_equal(total, 0);
+    assert_int_equal(total.rows, 0);
     assert_ok(store_quarantine_put(tx, &entry, &err));
     assert_ok(store_credential_delete(tx, (uint8_t[16]){1}, "user00001", 0, &err));
     assert_ok(store_quarantine_count(tx, &total, &err));
-    assert_int_equal(total, 0);
+    assert_int_equal(total.rows, 0);
+}
+
+static void quarantine_row_of(struct store_tx *tx, unsigned number)
+{
+    struct sso_error err = {0};
+    struct credential_row row = sample_row(number, 1, "");
+    struct quarantine_entry entry = {.generation = 1, .code = SSO_ROW_CORRUPT, .seen = {7}};
+    memcpy(entry.row_id, row.row_id, ROW_ID_BYTES);
+    assert_ok(store_quarantine_put(tx, &entry, &err));
+    credential_row_free(&row);
+}
+
+static size_t scanned(struct store_tx *tx)
+{
+    struct sso_error err = {0};
+    struct scan_position position = {0};
+    const struct scan_options options = {.below = 2, .skip_quarantined = true, .limit = 9};
+    struct credential_row rows[9];
+    size_t count = 0;
+    assert_ok(store_credential_scan(tx, &options, &position, rows, &count, &err));
+    return count;
+}
+
+static void test_quarantined_rows_are_tried_again(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct quarantine_count total;
+    struct quarantine_entry *list = NULL;
+    size_t count = 0;
+    fill(fixture->store, 4);
+    struct credential_row row = sample_row(2, 1, "");
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    quarantine_row_of(tx, 1);
+    quarantine_row_of(tx, 2);
+    assert_int_equal(scanned(tx), 2);
+    assert_ok(store_quarantine_retry(tx, row.row_id, &err));
+    assert_int_equal(scanned(tx), 3);
+    assert_ok(store_quarantine_count(tx, &total, &err));
+    assert_true(total.rows == 2 && total.to_retry == 1);
+    assert_ok(store_quarantine_retry(tx, NULL, &err));
+    assert_int_equal(scanned(tx), 4);
+    quarantine_row_of(tx, 2); /* in vain */
+    assert_ok(store_quarantine_list(tx, &list, &count, &err));
+    assert_int_equal(count, 2);
+    assert_true(list[0].retry && list[0].tries == 1);
+    assert_true(!list[1].retry && list[1].tries == 2 && list[1].seen[0] == 7);
+    free(list);
+
+    struct key_swap swap = {.old_generation = 1,
+                            .new_generation = 2,
+                            .old_wrapped = row.wrapped,
+                            .new_wrapped = row.wrapped};
+    memcpy(swap.row_id, row.row_id, ROW_ID_BYTES);
+    assert_ok(store_credential_swap(tx, &swap, 1, &err));
+    assert_true(swap.swapped);
+    assert_ok(store_quarantine_prune(tx, 2, &err));
+    assert_ok(store_quarantine_list(tx, &list, &count, &err));
+    assert_int_equal(count, 1);
+    assert_true(list[0].retry);
+    free(list);
+    credential_row_free(&row);
+}
+
+static void test_exposed_rows(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct exposed_row *list = NULL;
+    size_t count = 0;
+    uint64_t entries = 0;
+    fill(fixture->store, 4);
+    struct credential_row row = sample_row(2, 1, "user00002");
+    uint8_t ciphertext[80] = {9};
+    struct row_renewal renewal = {.born = 5,
+                                  .row_key_id = {4},
+                                  .nonce = {3},
+                                  .ciphertext = ciphertext,
+                                  .ciphertext_bytes = sizeof ciphertext};
+    struct key_swap swap = {.old_generation = 1,
+                            .new_generation = 5,
+                            .old_wrapped = row.wrapped,
+                            .new_wrapped = row.wrapped,
+                            .renewal = &renewal};
+    memcpy(swap.row_id, row.row_id, ROW_ID_BYTES);
+    struct exposed_row exposed = {.born = 1, .renewed_ms = 77};
+    memcpy(exposed.row_id, row.row_id, ROW_ID_BYTES);
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_credential_swap(tx, &swap, 1, &err));
+    assert_true(swap.swapped);
+    credential_row_free(&row);
+    assert_ok(store_credential_get_by_id(tx, swap.row_id, &row, &err));
+    assert_true(row.born == 5 && row.generation == 5 && row.version == 1 && row.nonce[0] == 3);
+    assert_true(row.row_key_id[0] == 4 && row.ciphertext_bytes == sizeof ciphertext);
+    assert_ok(store_exposed_list(tx, 1, NULL, 9, &list, &count, &err));
+    assert_int_equal(count, 3); /* by being born up to 1 */
+    free(list);
+
+    assert_ok(store_exposed_put(tx, &exposed, &err));
+    exposed.born = 3;
+    assert_ok(store_exposed_put(tx, &exposed, &err));
+    assert_ok(store_exposed_list(tx, 1, NULL, 9, &list, &count, &err));
+    assert_int_equal(count, 4);
+    assert_true(list[2].born == 1 && list[2].renewed_ms == 77 && list[1].renewed_ms == 0);
+    assert_string_equal(list[2].application, "Payroll");
+    assert_string_equal(list[2].principal, "user00002");
+    uint8_t after[ROW_ID_BYTES];
+    memcpy(after, list[1].row_id, sizeof after);
+    free(list);
+    assert_ok(store_exposed_list(tx, 1, after, 1, &list, &count, &err));
+    assert_true(count == 1 && list[0].renewed_ms == 77);
+    free(list);
+    assert_ok(store_exposed_count(tx, &entries, &err));
+    assert_int_equal(entries, 1);
+    row.version++; /* its owner changes the credential */
+    assert_ok(store_credential_put(tx, &row, 1, &err));
+    assert_ok(store_exposed_count(tx, &entries, &err));
+    assert_int_equal(entries, 0);
+    credential_row_free(&row);
 }
 
 static void check_chain(const struct audit_record *list, size_t count)
@@ -245,6 +364,9 @@ int contract_records(void)
         cmocka_unit_test_setup_teardown(test_rotations, fixture_setup, fixture_teardown),
         cmocka_unit_test(test_names),
         cmocka_unit_test_setup_teardown(test_quarantine, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_quarantined_rows_are_tried_again, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_exposed_rows, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_audit, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_audit_of_two_programs, fixture_setup,
                                         fixture_teardown),

@@ -147,6 +147,7 @@ CREATE TABLE rotations (
     position_generation INTEGER NOT NULL,
     position_row_id     BLOB    NOT NULL,
     without_nodes       TEXT    NOT NULL,
+    renew_born          INTEGER NOT NULL,
     started_ms          INTEGER NOT NULL,
     finished_ms         INTEGER NOT NULL,
     error               TEXT    NOT NULL
@@ -158,7 +159,17 @@ CREATE TABLE quarantine (
     code       TEXT    NOT NULL, -- its name: numbers of codes are not stored
     reason     TEXT    NOT NULL,
     tries      INTEGER NOT NULL,
-    since_ms   INTEGER NOT NULL
+    since_ms   INTEGER NOT NULL,
+    seen       BLOB    NOT NULL, -- digest of the row as it was then
+    retry      INTEGER NOT NULL  -- 1: to be tried again
+) WITHOUT ROWID;
+
+-- Rows that were renewed because a generation was marked compromised, and whose owners have not
+-- changed the credential since.
+CREATE TABLE exposed (
+    row_id   BLOB    NOT NULL PRIMARY KEY,
+    born     INTEGER NOT NULL, -- as it was before the renewal
+    since_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE audit (
