@@ -7,6 +7,7 @@
 
 #include <p11-kit/pkcs11.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -59,6 +60,7 @@ struct module {
 struct outcome {
     enum module_function function;
     CK_RV rv;
+    bool own; /* it was about a key of the worker's own: no row is to blame */
 };
 
 /* Loads `path` and initialises it with `init_args` (NULL or "": none) as NSS wants them. One module
@@ -77,6 +79,6 @@ static inline CK_FUNCTION_LIST *module_enter(struct module *module, enum module_
 }
 
 #define CALL(module, name, ...)                                                                    \
-    ((struct outcome){FN_##name, module_enter((module), FN_##name)->C_##name(__VA_ARGS__)})
+    ((struct outcome){FN_##name, module_enter((module), FN_##name)->C_##name(__VA_ARGS__), false})
 
 #endif

@@ -34,6 +34,7 @@ void session_close(struct session *session)
         (void)CALL(session->token->module, CloseSession, session->handle);
     session->handle = CK_INVALID_HANDLE;
     session->key_count = 0;
+    transport_forget(&session->transport);
     secret_dealloc(session->row_key);
     secret_dealloc(session->scratch);
     session->row_key = NULL;

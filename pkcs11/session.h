@@ -11,6 +11,7 @@
 #include "pkcs11/generation_table.h"
 #include "pkcs11/hsm.h"
 #include "pkcs11/token.h"
+#include "pkcs11/transport.h"
 
 #define SESSION_SCRATCH_BYTES 64
 
@@ -31,6 +32,7 @@ struct session {
     uint8_t *scratch;     /* SESSION_SCRATCH_BYTES of it, for what a token writes */
     uint8_t random[1024]; /* for IVs: one call of the generator for many of them */
     size_t random_left_bytes;
+    struct transport transport;
     unsigned edition;
     struct session_key keys[GENERATIONS_MAX];
     size_t key_count;

@@ -141,6 +141,8 @@ enum sso_code token_find(struct module *module, const char *text, struct token *
     if (code != SSO_OK)
         return code;
     *out = (struct token){.module = module};
+    pthread_mutex_init(&out->ways.mutex, NULL);
+    pthread_mutex_init(&out->ways.pair_mutex, NULL);
     const char *source = p11_kit_uri_get_pin_source(uri);
     if (source != NULL && (out->pin_source = strdup(source)) == NULL)
         code = sso_fail(err, SSO_NO_MEMORY, "no memory to find a token");

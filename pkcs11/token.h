@@ -9,6 +9,7 @@
 #include "common/generation.h"
 #include "common/secret.h"
 #include "pkcs11/module.h"
+#include "pkcs11/ways.h"
 
 struct token {
     struct module *module;
@@ -19,6 +20,7 @@ struct token {
     char *pin_source;        /* as the URI has it, NULL where it has none */
     CK_SESSION_HANDLE login; /* stays open while we serve: with the last session the login ends */
     bool login_doubtful; /* C_Login was called and said neither that the PIN is right nor wrong */
+    struct ways ways;
 };
 
 /* SSO_TOKEN_NOT_FOUND, SSO_TOKEN_AMBIGUOUS: the text lists what was found. SSO_CONFIG_ERROR: the

@@ -61,7 +61,7 @@ enum blame { BLAME_ROW, BLAME_DOUBTFUL, BLAME_TOKEN };
  * that has passed. */
 static enum blame blame(struct session *session, const struct work *work, struct outcome call)
 {
-    if (!reads_wrapped(call))
+    if (call.own || !reads_wrapped(call))
         return BLAME_TOKEN;
     switch (ckr_class(call)) {
     case CKR_CLASS_ITEM:

@@ -96,6 +96,8 @@ class NssToken:
                           f"secmod='secmod.db' dbTokenDescription='{label}' "
                           f"FIPSTokenDescription='{label}'")
         self.settings = {"init_args": self.init_args, "weak_token": "accept"}
+        if fips:  # each worker makes an RSA key of its own there, which takes a second
+            self.settings["workers"] = "1"
         subprocess.run([sys.executable, HERE / "nss_pin.py", self.module, self.init_args, pin],
                        env={**os.environ, **self.variables}, check=True)
 

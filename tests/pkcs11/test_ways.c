@@ -1,0 +1,162 @@
+/* How a token wants things done, found out inside the worker's library, on every kind of token. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pkcs11/ckr.h"
+#include "pkcs11/key.h"
+#include "pkcs11/release.h"
+#include "pkcs11/suite.h"
+#include "tokens.h"
+
+static enum token_kind kind;
+static struct test_token folder;
+static struct module *module;
+static struct token token;
+static struct generation_table table;
+static struct session session;
+
+static void assert_ok(enum sso_code code, const struct sso_error *err)
+{
+    if (code != SSO_OK)
+        print_error("%s: %s\n", sso_code_facts(code)->name, err->detail);
+    assert_int_equal(code, SSO_OK);
+}
+
+static void assert_done(struct outcome call)
+{
+    char name[CKR_NAME_SIZE];
+    if (call.rv != CKR_OK)
+        print_error("%s: %s\n", module_function_name(call.function), ckr_name(call.rv, name));
+    assert_int_equal(call.rv, CKR_OK);
+}
+
+static int setup(void **state)
+{
+    static const char *const labels[] = {"first", NULL};
+    struct sso_error err = {0};
+    (void)state;
+    if (!test_token_new(&folder, kind, labels))
+        return -1;
+    putenv(folder.section.environment);
+    SECRET_AUTO pin = {0};
+    assert_ok(module_load(folder.section.module, folder.section.init_args, &module, &err), &err);
+    assert_ok(token_find(module, folder.section.token, &token, &err), &err);
+    assert_ok(secret_append(&pin, TEST_PIN, strlen(TEST_PIN), &err), &err);
+    assert_ok(token_login(&token, &pin, &err), &err);
+    generation_table_init(&table);
+    assert_ok(session_open(&session, &token, &table, &err), &err);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    session_close(&session);
+    free(token.pin_source);
+    module_finalize(module);
+    test_token_free(&folder);
+    return 0;
+}
+
+/* A token in FIPS mode gives no key in the clear; every token gives one under a transport key. */
+static void test_release_ways(void **state)
+{
+    char name[CKR_NAME_SIZE];
+    (void)state;
+    struct outcome read = release_try(&session, RELEASE_READ);
+    print_message("reading: %s %s\n", module_function_name(read.function), ckr_name(read.rv, name));
+    assert_int_equal(read.rv == CKR_OK, kind != TOKEN_NSS_FIPS);
+    assert_true(read.own); /* no row could be to blame */
+    assert_done(release_try(&session, RELEASE_TRANSPORT));
+    assert_int_equal(atomic_load(&token.ways.release),
+                     RELEASE_UNKNOWN); /* trying chooses nothing */
+}
+
+static void test_chosen_way(void **state)
+{
+    const struct suite *kw = suite_by_id(SUITE_AES256_KW);
+    uint8_t binding[BINDING_BYTES] = {0};
+    uint8_t *row_key = secret_alloc(ROW_KEY_BYTES), *opened = secret_alloc(ROW_KEY_BYTES);
+    struct wrapped_key wrapped = {0};
+    CK_OBJECT_HANDLE key;
+    (void)state;
+    assert_done(key_generate_session(&session, CKA_WRAP, &key));
+    assert_done(kw->make(&session, key, binding, row_key, &wrapped));
+    assert_int_equal(atomic_load(&token.ways.release),
+                     kind == TOKEN_NSS_FIPS ? RELEASE_TRANSPORT : RELEASE_READ);
+    assert_done(kw->unwrap(&session, key, binding, &wrapped, opened));
+    assert_memory_equal(row_key, opened, ROW_KEY_BYTES);
+    secret_dealloc(row_key);
+    secret_dealloc(opened);
+}
+
+/* What went in by one way comes out by the other, and a renewed session has a transport key anew.
+ */
+static void test_both_ways_agree(void **state)
+{
+    uint8_t *row_key = secret_alloc(ROW_KEY_BYTES), *opened = secret_alloc(ROW_KEY_BYTES);
+    struct session second = {0};
+    struct sso_error err = {0};
+    struct wrapped_key wrapped = {0}, again = {0};
+    CK_OBJECT_HANDLE key, object;
+    int chosen = atomic_load(&token.ways.release);
+    (void)state;
+    assert_ok(session_open(&second, &token, &table, &err), &err);
+    assert_done(key_generate_session(&second, CKA_WRAP, &key));
+    for (unsigned i = 0; i < 4; i++) {
+        enum release_way in = i & 1 ? RELEASE_TRANSPORT : RELEASE_READ;
+        enum release_way out = i & 2 ? RELEASE_TRANSPORT : RELEASE_READ;
+        if (kind == TOKEN_NSS_FIPS && (in == RELEASE_READ || out == RELEASE_READ))
+            continue;
+        assert_int_equal(RAND_bytes(row_key, ROW_KEY_BYTES), 1);
+        atomic_store(&token.ways.release, (int)in);
+        assert_done(release_admit(&session, row_key, &object));
+        assert_done(release_wrap(&session, key, object, &wrapped));
+        atomic_store(&token.ways.release, (int)out);
+        assert_ok(session_renew(&session, &err), &err);
+        assert_done(release_open(&session, key, &wrapped, opened));
+        assert_memory_equal(row_key, opened, ROW_KEY_BYTES);
+        assert_done(release_unwrap(&session, key, &wrapped, &object));
+        assert_done(release_wrap(&session, key, object, &again));
+        assert_memory_equal(wrapped.bytes, again.bytes, KEY_WRAPPED_BYTES);
+        wrapped.bytes[9] ^= 4;
+        struct outcome call = release_open(&session, key, &wrapped, opened);
+        assert_int_not_equal(call.rv, CKR_OK);
+        assert_false(call.own);
+        assert_int_equal(call.function, FN_UnwrapKey);
+    }
+    atomic_store(&token.ways.release, chosen);
+    session_close(&second);
+    secret_dealloc(row_key);
+    secret_dealloc(opened);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_release_ways),
+        cmocka_unit_test(test_chosen_way),
+        cmocka_unit_test(test_both_ways_agree),
+    };
+    static const char *const labels[] = {"first", NULL};
+    struct sso_error err = {0};
+    wiping_allocator_install();
+    kind = test_token_kind(argc > 1 ? argv[1] : NULL);
+    if (secret_memory_init((size_t)1 << 20, &err) != SSO_OK) {
+        fprintf(stderr, "%s\n", err.detail);
+        return 1;
+    }
+    struct test_token here;
+    if (!test_token_new(&here, kind, labels))
+        return 77;
+    test_token_free(&here);
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
