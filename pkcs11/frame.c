@@ -201,7 +201,7 @@ bool frame_get_hello_reply(struct decoder *in, struct hello_reply *out)
     return decode_end(in, "hello reply", NULL) == SSO_OK;
 }
 
-static void put_wrapped(struct encoder *out, const struct wrapped_key *wrapped)
+void frame_put_wrapped(struct encoder *out, const struct wrapped_key *wrapped)
 {
     /* A length that no suite has ever written is sent as 0, which the worker refuses as corrupt. */
     uint8_t length = wrapped->length_bytes <= WRAPPED_KEY_BYTES_MAX ? wrapped->length_bytes : 0;
@@ -209,7 +209,7 @@ static void put_wrapped(struct encoder *out, const struct wrapped_key *wrapped)
     encode_fixed(out, wrapped->bytes, length);
 }
 
-static void get_wrapped(struct decoder *in, struct wrapped_key *wrapped)
+void frame_get_wrapped(struct decoder *in, struct wrapped_key *wrapped)
 {
     uint8_t length = decode_u8(in);
     if (length > WRAPPED_KEY_BYTES_MAX) {
@@ -226,7 +226,7 @@ void frame_put_generation(struct encoder *out, const struct generation_key *key)
     encode_u32(out, key->number);
     encode_fixed(out, key->secret_id, sizeof key->secret_id);
     encode_u8(out, (uint8_t)key->suite);
-    put_wrapped(out, &key->canary.wrapped);
+    frame_put_wrapped(out, &key->canary.wrapped);
     encode_fixed(out, key->canary.mac, sizeof key->canary.mac);
 }
 
@@ -236,7 +236,7 @@ bool frame_get_generation(struct decoder *in, struct generation_key *out)
     out->number = decode_u32(in);
     decode_fixed(in, out->secret_id, sizeof out->secret_id);
     out->suite = (enum suite_id)decode_u8(in);
-    get_wrapped(in, &out->canary.wrapped);
+    frame_get_wrapped(in, &out->canary.wrapped);
     decode_fixed(in, out->canary.mac, sizeof out->canary.mac);
     return !in->failed;
 }
@@ -311,7 +311,7 @@ void frame_put_item(struct encoder *out, enum frame_kind kind, const struct key_
     if (kind == FRAME_WRAP)
         encode_fixed(out, item->row_key, ROW_KEY_BYTES);
     else if (kind != FRAME_MAKE)
-        put_wrapped(out, &item->wrapped);
+        frame_put_wrapped(out, &item->wrapped);
 }
 
 void frame_get_item(struct decoder *in, enum frame_kind kind, struct key_item *item)
@@ -321,7 +321,7 @@ void frame_get_item(struct decoder *in, enum frame_kind kind, struct key_item *i
     if (kind == FRAME_WRAP)
         decode_fixed(in, item->row_key, ROW_KEY_BYTES);
     else if (kind != FRAME_MAKE)
-        get_wrapped(in, &item->wrapped);
+        frame_get_wrapped(in, &item->wrapped);
 }
 
 void frame_put_result(struct encoder *out, enum frame_kind kind, const struct key_item *item)
@@ -332,7 +332,7 @@ void frame_put_result(struct encoder *out, enum frame_kind kind, const struct ke
     if (kind == FRAME_MAKE || kind == FRAME_UNWRAP)
         encode_fixed(out, item->row_key, ROW_KEY_BYTES);
     if (kind != FRAME_UNWRAP)
-        put_wrapped(out, &item->wrapped);
+        frame_put_wrapped(out, &item->wrapped);
 }
 
 void frame_get_result(struct decoder *in, enum frame_kind kind, struct key_item *item)
@@ -343,7 +343,7 @@ void frame_get_result(struct decoder *in, enum frame_kind kind, struct key_item 
     if (kind == FRAME_MAKE || kind == FRAME_UNWRAP)
         decode_fixed(in, item->row_key, ROW_KEY_BYTES);
     if (kind != FRAME_UNWRAP)
-        get_wrapped(in, &item->wrapped);
+        frame_get_wrapped(in, &item->wrapped);
 }
 
 size_t frame_capacity(enum frame_kind kind)

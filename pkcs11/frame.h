@@ -39,6 +39,12 @@ enum frame_kind {
     FRAME_EVIDENCE,
     FRAME_DESTROY,
     FRAME_PROBE,
+    /* Ceremonies with a backup: worker_backup.c. */
+    FRAME_RANDOM,
+    FRAME_GENERATE_BACKED,
+    FRAME_TRY_BACKUP,
+    FRAME_INSTALL_BACKUP,
+    FRAME_REWRAP_BACKUP,
     FRAME_KINDS
 };
 
@@ -119,6 +125,8 @@ void frame_put_hello_reply(struct encoder *out, const struct hello_reply *reply)
 bool frame_get_hello_reply(struct decoder *in, struct hello_reply *out);
 void frame_put_generation(struct encoder *out, const struct generation_key *key);
 bool frame_get_generation(struct decoder *in, struct generation_key *out);
+void frame_put_wrapped(struct encoder *out, const struct wrapped_key *wrapped);
+void frame_get_wrapped(struct decoder *in, struct wrapped_key *out);
 void frame_put_evidence(struct encoder *out, const struct evidence *evidence);
 bool frame_get_evidence(struct decoder *in, struct evidence *out);
 void frame_put_check(struct encoder *out, const struct check *check);

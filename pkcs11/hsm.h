@@ -144,6 +144,51 @@ enum sso_code hsm_rewrap(struct hsm *hsm, enum hsm_priority priority, uint32_t t
  * SSO_KEY_NOT_ACCEPTABLE: a required check failed (the text names it). */
 enum sso_code hsm_generate(struct hsm *hsm, struct generation_key *key, struct evidence *evidence,
                            struct sso_error *err) __attribute__((warn_unused_result));
+
+/* --- ceremonies with a backup (DESIGN §8); hsm_backup.c --- */
+
+#define WRAPPING_KEY_BYTES 32
+
+/* A master secret as a backup file has it: wrapped (RFC 3394) under a key that the shares give. The
+ * wrapping key is the caller's, in locked memory. */
+struct hsm_backup {
+    const uint8_t *wrapping_key; /* WRAPPING_KEY_BYTES */
+    struct wrapped_key wrapped;
+};
+
+/* WRAPPING_KEY_BYTES from the token's generator, into locked memory. */
+enum sso_code hsm_random(struct hsm *hsm, uint8_t *out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* As hsm_generate, but the key is installed from its own backup, which comes out in
+ * backup->wrapped; no object but it is left in the token. SSO_TOKEN_NOT_SUITABLE: the token can do
+ * no backup; nothing was made. */
+enum sso_code hsm_generate_backed(struct hsm *hsm, struct generation_key *key,
+                                  struct hsm_backup *backup, struct evidence *evidence,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Rows that must open under a restored key: generation, binding and wrapped of each are read. */
+struct hsm_samples {
+    const struct key_item *item;
+    size_t count;
+    size_t opened; /* out */
+};
+
+/* Opens the backup as a session object, its canary and the samples; nothing is left in the token.
+ * SSO_BACKUP_TAMPERED: the wrapped key does not open. SSO_WRONG_MASTER_SECRET: the canary does not.
+ */
+enum sso_code hsm_try_backup(struct hsm *hsm, const struct generation_key *key,
+                             const struct hsm_backup *backup, struct hsm_samples *samples,
+                             struct sso_error *err) __attribute__((warn_unused_result));
+/* The same, and then installs the key. SSO_ALREADY_EXISTS: the token has it, or one of its name. */
+enum sso_code hsm_install_backup(struct hsm *hsm, const struct generation_key *key,
+                                 const struct hsm_backup *backup, struct evidence *evidence,
+                                 struct sso_error *err) __attribute__((warn_unused_result));
+/* Wraps what `old` holds under new->wrapping_key, proven by its canary, into new->wrapped. */
+enum sso_code hsm_rewrap_backup(struct hsm *hsm, const struct generation_key *key,
+                                const struct hsm_backup *old_backup, struct hsm_backup *new_backup,
+                                struct sso_error *err) __attribute__((warn_unused_result));
+
 enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
                            struct evidence *evidence, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -11,15 +11,25 @@
 #define CEREMONY_DEADLINES 6
 #define TRIES 3
 
-static struct control control_for(struct hsm *hsm, enum frame_kind kind, const struct encoder *body)
+struct control ceremony_control(struct hsm *hsm, enum frame_kind kind, const struct encoder *body)
 {
     return (struct control){
         .kind = kind, .deadline_ms = CEREMONY_DEADLINES * hsm->section->deadline_ms, .body = body};
 }
 
-static enum sso_code damaged(struct sso_error *err)
+enum sso_code ceremony_damaged(struct sso_error *err)
 {
     return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker answered with a damaged frame");
+}
+
+void ceremony_may_be_left(const struct control *control, const struct generation_key *key,
+                          struct sso_error *err)
+{
+    char label[GENERATION_LABEL_SIZE];
+    if (control->code == SSO_OK || !control->died || err == NULL)
+        return;
+    generation_label(key->system_id, key->number, label);
+    sso_error_context(err, "a key %s may be left in the token", label);
 }
 
 static enum sso_code generate(struct hsm *hsm, struct generation_key *key,
@@ -27,17 +37,13 @@ static enum sso_code generate(struct hsm *hsm, struct generation_key *key,
 {
     ENCODER_AUTO body = {0};
     frame_put_generation(&body, key);
-    struct control control = control_for(hsm, FRAME_GENERATE, &body);
+    struct control control = ceremony_control(hsm, FRAME_GENERATE, &body);
     enum sso_code code = control_run_any(hsm, &control, lane, err);
     struct decoder reply = {.next = control.reply.data, .left_bytes = control.reply.length_bytes};
     if (code == SSO_OK &&
         (!frame_get_generation(&reply, key) || !frame_get_evidence(&reply, evidence)))
-        code = damaged(err);
-    if (code != SSO_OK && control.died && err != NULL) {
-        char label[GENERATION_LABEL_SIZE];
-        generation_label(key->system_id, key->number, label);
-        sso_error_context(err, "a key %s may be left in the token", label);
-    }
+        code = ceremony_damaged(err);
+    ceremony_may_be_left(&control, key, err);
     encoder_free(&control.reply);
     return code;
 }
@@ -65,14 +71,13 @@ enum sso_code hsm_generate(struct hsm *hsm, struct generation_key *key, struct e
     return code;
 }
 
-/* Asks another worker where one died: nothing is changed by asking. */
-static enum sso_code ask(struct hsm *hsm, enum frame_kind kind, const struct encoder *body,
-                         struct encoder *reply, struct sso_error *err)
+enum sso_code ceremony_ask(struct hsm *hsm, enum frame_kind kind, const struct encoder *body,
+                           struct encoder *reply, struct sso_error *err)
 {
     enum sso_code code = SSO_INTERNAL;
     pthread_mutex_lock(&hsm->control_mutex);
     for (unsigned i = 0; i < TRIES; i++) {
-        struct control control = control_for(hsm, kind, body);
+        struct control control = ceremony_control(hsm, kind, body);
         code = control_run_any(hsm, &control, NULL, err);
         if (code == SSO_OK)
             encode_fixed(reply, control.reply.data, control.reply.length_bytes);
@@ -90,10 +95,10 @@ enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
     ENCODER_AUTO body = {0};
     ENCODER_AUTO reply = {0};
     frame_put_generation(&body, key);
-    enum sso_code code = ask(hsm, FRAME_EVIDENCE, &body, &reply, err);
+    enum sso_code code = ceremony_ask(hsm, FRAME_EVIDENCE, &body, &reply, err);
     struct decoder in = {.next = reply.data, .left_bytes = reply.length_bytes};
     if (code == SSO_OK && !frame_get_evidence(&in, evidence))
-        code = damaged(err);
+        code = ceremony_damaged(err);
     return code;
 }
 
@@ -105,7 +110,7 @@ enum sso_code hsm_destroy_key(struct hsm *hsm, const struct generation_key *key,
     hsm_forget_generation(hsm, key->number);
     frame_put_generation(&body, key);
     pthread_mutex_lock(&hsm->control_mutex);
-    struct control control = control_for(hsm, FRAME_DESTROY, &body);
+    struct control control = ceremony_control(hsm, FRAME_DESTROY, &body);
     enum sso_code code = control_run_any(hsm, &control, &lane, err);
     if (code == SSO_OK)
         (void)!replace_workers(hsm, lane, NULL);
@@ -125,13 +130,13 @@ enum sso_code hsm_probe(struct hsm *hsm, struct check *out, size_t maximum, size
 {
     ENCODER_AUTO reply = {0};
     *count = 0;
-    enum sso_code code = ask(hsm, FRAME_PROBE, NULL, &reply, err);
+    enum sso_code code = ceremony_ask(hsm, FRAME_PROBE, NULL, &reply, err);
     if (code != SSO_OK)
         return code;
     struct decoder in = {.next = reply.data, .left_bytes = reply.length_bytes};
     for (uint32_t left = decode_u32(&in); left > 0 && *count < maximum; left--) {
         if (!frame_get_check(&in, &out[*count]))
-            return damaged(err);
+            return ceremony_damaged(err);
         ++*count;
     }
     return SSO_OK;

@@ -133,7 +133,6 @@ static void master_template(struct master_template *out, const struct generation
     out->count = 0;
     add(out, CKA_CLASS, &class_secret, sizeof class_secret);
     add(out, CKA_KEY_TYPE, &type_aes, sizeof type_aes);
-    add(out, CKA_VALUE_LEN, &aes256_bytes, sizeof aes256_bytes);
     add(out, CKA_ID, generation->secret_id, SECRET_ID_BYTES);
     add(out, CKA_LABEL, label, strlen(label));
     add(out, CKA_TOKEN, token_object ? &yes : &no, sizeof yes);
@@ -152,6 +151,7 @@ static enum sso_code generate(struct session *session, const struct generation_k
     generation_label(generation->system_id, generation->number, label);
     struct master_template template;
     master_template(&template, generation, label, token_object);
+    add(&template, CKA_VALUE_LEN, &aes256_bytes, sizeof aes256_bytes);
     CK_ULONG required = template.count;
     add(&template, CKA_MODIFIABLE, &no, sizeof no);
     add(&template, CKA_COPYABLE, &no, sizeof no);
@@ -168,14 +168,20 @@ static enum sso_code generate(struct session *session, const struct generation_k
     return call.rv == CKR_OK ? SSO_OK : ckr_fail(err, call, "making the master secret");
 }
 
-enum sso_code key_generate(struct session *session, const struct generation_key *generation,
-                           CK_OBJECT_HANDLE *out, struct sso_error *err)
+static enum sso_code check_name_free(struct session *session,
+                                     const struct generation_key *generation, struct sso_error *err)
 {
     char label[GENERATION_LABEL_SIZE];
     generation_label(generation->system_id, generation->number, label);
     enum sso_code code = check_free(session, CKA_LABEL, label, strlen(label), err);
-    if (code == SSO_OK)
-        code = check_free(session, CKA_ID, generation->secret_id, SECRET_ID_BYTES, err);
+    return code == SSO_OK ? check_free(session, CKA_ID, generation->secret_id, SECRET_ID_BYTES, err)
+                          : code;
+}
+
+enum sso_code key_generate(struct session *session, const struct generation_key *generation,
+                           CK_OBJECT_HANDLE *out, struct sso_error *err)
+{
+    enum sso_code code = check_name_free(session, generation, err);
     if (code == SSO_OK)
         code = generate(session, generation, true, out, err);
     /* Nothing may be left of a try that the token refused half-way. */
@@ -186,6 +192,81 @@ enum sso_code key_generate_trial(struct session *session, const struct generatio
                                  CK_OBJECT_HANDLE *out, struct sso_error *err)
 {
     return generate(session, generation, false, out, err);
+}
+
+/* The backup holds what a key is, the template what it may do. */
+static struct outcome install(struct session *session, const struct key_backup *backup,
+                              const struct generation_key *generation, bool token_object,
+                              CK_OBJECT_HANDLE *out)
+{
+    char label[GENERATION_LABEL_SIZE];
+    generation_label(generation->system_id, generation->number, label);
+    struct master_template template;
+    master_template(&template, generation, label, token_object);
+    CK_ULONG required = template.count;
+    add(&template, CKA_MODIFIABLE, &no, sizeof no);
+    CK_MECHANISM mechanism = {.mechanism = CKM_AES_KEY_WRAP};
+    struct outcome call;
+    for (;; template.count--) {
+        call = CALL(session->token->module, UnwrapKey, session->handle, &mechanism,
+                    backup->wrapping_key, (CK_BYTE_PTR)backup->wrapped.bytes,
+                    backup->wrapped.length_bytes, template.attribute, template.count, out);
+        if (call.rv == CKR_OK || template.count == required)
+            return call;
+    }
+}
+
+enum sso_code key_install(struct session *session, const struct key_backup *backup,
+                          const struct generation_key *generation, CK_OBJECT_HANDLE *out,
+                          struct sso_error *err)
+{
+    enum sso_code code = check_name_free(session, generation, err);
+    if (code != SSO_OK)
+        return code;
+    struct outcome call = install(session, backup, generation, true, out);
+    if (call.rv != CKR_OK)
+        return ckr_fail(err, call, "installing the master secret from its backup");
+    return key_find(session, generation, out, err);
+}
+
+enum sso_code key_install_trial(struct session *session, const struct key_backup *backup,
+                                const struct generation_key *generation, CK_OBJECT_HANDLE *out,
+                                struct sso_error *err)
+{
+    struct outcome call = install(session, backup, generation, false, out);
+    if (call.rv == CKR_OK)
+        return SSO_OK;
+    enum ckr_class class = ckr_class(call);
+    char name[CKR_NAME_SIZE];
+    if (class == CKR_CLASS_ITEM || class == CKR_CLASS_DOUBTFUL)
+        return sso_fail(err, SSO_BACKUP_TAMPERED,
+                        "the wrapped key in the backup does not open under its wrapping key (%s)",
+                        ckr_name(call.rv, name));
+    return ckr_fail(err, call, "opening the backup of the master secret");
+}
+
+struct outcome key_unwrap_extractable(struct session *session, const struct key_backup *backup,
+                                      CK_OBJECT_HANDLE *out)
+{
+    CK_ATTRIBUTE template[] = {
+        {CKA_CLASS, &class_secret, sizeof class_secret},
+        {CKA_KEY_TYPE, &type_aes, sizeof type_aes},
+        {CKA_TOKEN, &no, sizeof no},
+        {CKA_PRIVATE, &yes, sizeof yes},
+        {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_EXTRACTABLE, &yes, sizeof yes},
+        {CKA_WRAP, &no, sizeof no},
+        {CKA_UNWRAP, &no, sizeof no},
+        {CKA_ENCRYPT, &no, sizeof no},
+        {CKA_DECRYPT, &no, sizeof no},
+        {CKA_SIGN, &no, sizeof no},
+        {CKA_VERIFY, &no, sizeof no},
+        {CKA_DERIVE, &no, sizeof no},
+    };
+    CK_MECHANISM mechanism = {.mechanism = CKM_AES_KEY_WRAP};
+    return CALL(session->token->module, UnwrapKey, session->handle, &mechanism,
+                backup->wrapping_key, (CK_BYTE_PTR)backup->wrapped.bytes,
+                backup->wrapped.length_bytes, template, COUNT(template), out);
 }
 
 enum sso_code key_destroy(struct session *session, CK_OBJECT_HANDLE key, struct sso_error *err)

@@ -34,6 +34,25 @@ enum sso_code key_generate_trial(struct session *session, const struct generatio
                                  CK_OBJECT_HANDLE *out, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* A master secret wrapped by CKM_AES_KEY_WRAP (RFC 3394) under a key that is in the session. */
+struct key_backup {
+    CK_OBJECT_HANDLE wrapping_key;
+    struct wrapped_key wrapped;
+};
+
+/* As key_generate, but the key is what the backup holds. */
+enum sso_code key_install(struct session *session, const struct key_backup *backup,
+                          const struct generation_key *generation, CK_OBJECT_HANDLE *out,
+                          struct sso_error *err) __attribute__((warn_unused_result));
+/* The same as a session object. SSO_BACKUP_TAMPERED: it does not open. */
+enum sso_code key_install_trial(struct session *session, const struct key_backup *backup,
+                                const struct generation_key *generation, CK_OBJECT_HANDLE *out,
+                                struct sso_error *err) __attribute__((warn_unused_result));
+
+/* The key in a backup as an extractable session object that may be wrapped and do nothing else. */
+struct outcome key_unwrap_extractable(struct session *session, const struct key_backup *backup,
+                                      CK_OBJECT_HANDLE *out);
+
 enum sso_code key_destroy(struct session *session, CK_OBJECT_HANDLE key, struct sso_error *err)
     __attribute__((warn_unused_result));
 

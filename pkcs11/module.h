@@ -33,6 +33,8 @@
     X(CopyObject)                                                                                  \
     X(DestroyObject)                                                                               \
     X(GenerateKey)                                                                                 \
+    X(GenerateKeyPair)                                                                             \
+    X(GenerateRandom)                                                                              \
     X(WrapKey)                                                                                     \
     X(UnwrapKey)                                                                                   \
     X(DeriveKey)                                                                                   \

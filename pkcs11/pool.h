@@ -60,7 +60,7 @@ struct frame {
 struct control {
     enum frame_kind kind;
     unsigned deadline_ms;
-    const struct encoder *body; /* not secret */
+    const struct encoder *body; /* locked where it holds a wrapping key */
     struct encoder reply;       /* owned by who made the control */
     enum sso_code code;
     struct sso_error err;
@@ -143,6 +143,16 @@ enum sso_code control_run(struct hsm *hsm, struct lane *lane, struct control *co
 /* Asks any worker that is up, waiting for one. `out_lane` may be NULL. */
 enum sso_code control_run_any(struct hsm *hsm, struct control *control, struct lane **out_lane,
                               struct sso_error *err) __attribute__((warn_unused_result));
+/* hsm_ceremony.c: a control whose deadline suits a ceremony; what a damaged reply is; the text of a
+ * failure after which nobody knows what the token holds. */
+struct control ceremony_control(struct hsm *hsm, enum frame_kind kind, const struct encoder *body);
+enum sso_code ceremony_damaged(struct sso_error *err);
+void ceremony_may_be_left(const struct control *control, const struct generation_key *key,
+                          struct sso_error *err);
+/* Asks another worker where one died, for frames that change nothing. Takes control_mutex. */
+enum sso_code ceremony_ask(struct hsm *hsm, enum frame_kind kind, const struct encoder *body,
+                           struct encoder *reply, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Another process in the place of each worker, one after the other, but for `except`. */
 enum sso_code replace_workers(struct hsm *hsm, const struct lane *except, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -1,6 +1,7 @@
 #include "pkcs11/worker.h"
 
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,7 @@ static void next_frame(struct worker_thread *thread, struct decoder *out)
             end(worker, 0); /* the others wait for read_mutex, or come to it */
     atomic_fetch_add(&worker->busy, 1);
     memcpy(thread->request, frame.next, frame.left_bytes);
+    OPENSSL_cleanse((void *)frame.next, frame.left_bytes);
     *out = (struct decoder){.next = thread->request, .left_bytes = frame.left_bytes};
     pthread_mutex_unlock(&worker->read_mutex);
 }
@@ -200,6 +202,7 @@ static void serve_one(struct worker_thread *thread)
     struct sso_error err = {0};
     enum frame_kind kind;
     next_frame(thread, &request);
+    size_t request_bytes = request.left_bytes;
     uint64_t began = monotonic_microseconds();
     if (!frame_get_request_header(&request, &header.id, &kind))
         _exit(1);
@@ -211,6 +214,7 @@ static void serve_one(struct worker_thread *thread)
     header.work_microseconds = (uint32_t)(monotonic_microseconds() - began);
     answer(thread, &header, &err);
     encoder_clear(&thread->reply);
+    OPENSSL_cleanse(thread->request, request_bytes);
     atomic_fetch_sub(&thread->worker->busy, 1);
 }
 

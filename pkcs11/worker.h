@@ -9,6 +9,7 @@
 #include "pkcs11/generation_table.h"
 #include "pkcs11/module.h"
 #include "pkcs11/session.h"
+#include "pkcs11/suite.h"
 #include "pkcs11/token.h"
 
 struct worker {
@@ -45,6 +46,27 @@ _Noreturn void worker_run(int socket);
 enum sso_code worker_batch(struct worker_thread *thread, enum frame_kind kind,
                            struct decoder *request, struct sso_error *err)
     __attribute__((warn_unused_result));
+
+/* RANDOM, GENERATE_BACKED, TRY_BACKUP, INSTALL_BACKUP, REWRAP_BACKUP: a master secret and its
+ * backup, all in one session, in which no object is left. */
+enum sso_code worker_backup(struct worker_thread *thread, enum frame_kind kind,
+                            struct decoder *request, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* Canary, evidence and verdict of a key that was just made. `made`: the canary is made too, else
+ * the one in `generation` must open. The evidence goes into the reply, behind the generation. */
+enum sso_code worker_prove(struct worker_thread *thread, struct generation_key *generation,
+                           CK_OBJECT_HANDLE key, bool made, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* Takes a key that did not prove good out of the token again; the text says so where it fails. */
+void worker_unmake(struct worker_thread *thread, const struct generation_key *generation,
+                   CK_OBJECT_HANDLE key, struct sso_error *err);
+/* SSO_TOKEN_NOT_SUITABLE: the token has not what the suite asks for. */
+enum sso_code worker_check_suite(struct worker_thread *thread, const struct suite *suite,
+                                 struct sso_error *err) __attribute__((warn_unused_result));
+/* A generation at the head of a request. */
+enum sso_code worker_read_generation(struct decoder *request, struct generation_key *out,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
 
 /* OPEN, FORGET, GENERATE, EVIDENCE, DESTROY, PROBE. */
 enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,

@@ -22,7 +22,7 @@ static enum sso_code open_generation(struct worker_thread *thread,
     return code;
 }
 
-static enum sso_code check_suite(struct worker_thread *thread, const struct suite *suite,
+enum sso_code worker_check_suite(struct worker_thread *thread, const struct suite *suite,
                                  struct sso_error *err)
 {
     struct token *token = &thread->worker->token;
@@ -34,41 +34,49 @@ static enum sso_code check_suite(struct worker_thread *thread, const struct suit
                     suite->wraps ? "CKM_AES_KEY_WRAP" : "CKM_AES_GCM");
 }
 
-/* Canary, evidence and verdict of a key that was just made. */
-static enum sso_code prove(struct worker_thread *thread, struct generation_key *generation,
-                           CK_OBJECT_HANDLE key, struct evidence *evidence, struct sso_error *err)
+enum sso_code worker_prove(struct worker_thread *thread, struct generation_key *generation,
+                           CK_OBJECT_HANDLE key, bool made, struct sso_error *err)
 {
     struct session *session = &thread->session;
-    const struct suite *suite = suite_by_id(generation->suite);
-    enum sso_code code = canary_make(session, key, suite, generation, err);
+    struct evidence evidence;
+    enum sso_code code = SSO_OK;
+    if (made)
+        code = canary_make(session, key, suite_by_id(generation->suite), generation, err);
     if (code == SSO_OK)
         code = evidence_take(session, generation, key, thread->worker->weak_token_accepted,
-                             evidence, err);
-    return code == SSO_OK ? evidence_verdict(evidence, &thread->worker->token, err) : code;
+                             &evidence, err);
+    if (code == SSO_OK)
+        code = evidence_verdict(&evidence, &thread->worker->token, err);
+    if (code == SSO_OK) {
+        frame_put_generation(&thread->reply, generation);
+        frame_put_evidence(&thread->reply, &evidence);
+    }
+    return code;
+}
+
+void worker_unmake(struct worker_thread *thread, const struct generation_key *generation,
+                   CK_OBJECT_HANDLE key, struct sso_error *err)
+{
+    char label[GENERATION_LABEL_SIZE];
+    struct sso_error left = {0};
+    generation_label(generation->system_id, generation->number, label);
+    if (key_destroy(&thread->session, key, &left) != SSO_OK && err != NULL)
+        sso_error_context(err, "the key %s is left in the token (%s)", label, left.detail);
 }
 
 static enum sso_code generate(struct worker_thread *thread, struct generation_key *generation,
                               struct sso_error *err)
 {
     CK_OBJECT_HANDLE key;
-    struct evidence evidence;
-    enum sso_code code = check_suite(thread, suite_by_id(generation->suite), err);
+    enum sso_code code = worker_check_suite(thread, suite_by_id(generation->suite), err);
     if (code == SSO_OK)
         code = key_generate(&thread->session, generation, &key, err);
     if (code != SSO_OK)
         return code;
-    code = prove(thread, generation, key, &evidence, err);
-    if (code != SSO_OK) {
-        char label[GENERATION_LABEL_SIZE];
-        struct sso_error left = {0};
-        generation_label(generation->system_id, generation->number, label);
-        if (key_destroy(&thread->session, key, &left) != SSO_OK && err != NULL)
-            sso_error_context(err, "the key %s is left in the token (%s)", label, left.detail);
-        return code;
-    }
-    frame_put_generation(&thread->reply, generation);
-    frame_put_evidence(&thread->reply, &evidence);
-    return SSO_OK;
+    code = worker_prove(thread, generation, key, true, err);
+    if (code != SSO_OK)
+        worker_unmake(thread, generation, key, err);
+    return code;
 }
 
 static enum sso_code evidence(struct worker_thread *thread, const struct generation_key *generation,
@@ -107,10 +115,10 @@ static void probe(struct worker_thread *thread)
         frame_put_check(&thread->reply, &checks[i]);
 }
 
-static enum sso_code read_generation(struct decoder *request, struct generation_key *out,
+enum sso_code worker_read_generation(struct decoder *request, struct generation_key *out,
                                      struct sso_error *err)
 {
-    if (!frame_get_generation(request, out) || request->left_bytes != 0)
+    if (!frame_get_generation(request, out))
         return sso_fail(err, SSO_BAD_REQUEST, "a damaged frame");
     if (suite_by_id(out->suite) == NULL)
         return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
@@ -131,7 +139,11 @@ enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,
         generation_table_remove(&thread->worker->table, decode_u32(request));
         return SSO_OK;
     }
-    code = read_generation(request, &generation, err);
+    if (kind >= FRAME_RANDOM)
+        return worker_backup(thread, kind, request, err);
+    code = worker_read_generation(request, &generation, err);
+    if (code == SSO_OK && request->left_bytes != 0)
+        code = sso_fail(err, SSO_BAD_REQUEST, "a damaged frame");
     if (code != SSO_OK)
         return code;
     session_refresh(&thread->session);

@@ -105,7 +105,9 @@ enum sso_code worker_process_call(struct worker_process *process, enum frame_kin
     if (code != SSO_OK)
         return code;
     *died = true;
-    if (!frame_send(process->socket, &process->out, deadline))
+    bool sent = frame_send(process->socket, &process->out, deadline);
+    encoder_clear(&process->out); /* a ceremony's frame holds a wrapping key */
+    if (!sent)
         return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker ended before it was asked");
     return receive(process, id, deadline, reply, died, err);
 }
