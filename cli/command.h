@@ -70,6 +70,7 @@ COMMAND_FUNCTION(command_cred_list);
 COMMAND_FUNCTION(command_cred_delete);
 COMMAND_FUNCTION(command_cred_import);
 COMMAND_FUNCTION(command_cred_export);
+COMMAND_FUNCTION(command_mapping_list);
 COMMAND_FUNCTION(command_mapping_show);
 COMMAND_FUNCTION(command_mapping_enable);
 COMMAND_FUNCTION(command_mapping_disable);

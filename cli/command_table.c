@@ -128,7 +128,9 @@ const struct command command_table[] = {
      "Sets a credential. Asks for each field without echo, or takes one JSON object from standard\n"
      "input. Values are never taken from the command line, where others could see them.\n"
      "\n"
-     "  --external-user ID  the user's name in the other system; default: PRINCIPAL\n"
+     "  --external-user ID  the user's name in the other system; default: as it was, else what "
+     "the\n"
+     "                      mapping says, else PRINCIPAL\n"
      "  --stdin             {\"external_user\":ID,\"fields\":{LABEL:VALUE,…}}, external_user "
      "optional\n",
      command_cred_set},
@@ -153,9 +155,20 @@ const struct command command_table[] = {
      "`cred import` takes them. A row that cannot be read is named on standard error, exit 3.\n",
      command_cred_export},
 
+    {"mapping list", COMMAND_API, "[APP] [--principal PRINCIPAL]",
+     "Lists the mappings of an application, or those of one principal over all applications;\n"
+     "without either, the caller's own. (E) is enabled, (D) disabled: by the user, or by an\n"
+     "administrator, who alone can undo that.\n"
+     "\n"
+     "  --principal PRINCIPAL  of this one, in the applications that the caller administers\n",
+     command_mapping_list},
     {"mapping show", COMMAND_API, "APP PRINCIPAL", "Shows whether PRINCIPAL may use APP.\n",
      command_mapping_show},
-    {"mapping enable", COMMAND_API, "APP PRINCIPAL", "Lets PRINCIPAL's credential be looked up.\n",
+    {"mapping enable", COMMAND_API, "APP PRINCIPAL [--external-user ID]",
+     "Lets PRINCIPAL's credential be looked up. An administrator may map somebody who has no\n"
+     "credential yet.\n"
+     "\n"
+     "  --external-user ID  for the first credential that is set without one\n",
      command_mapping_enable},
     {"mapping disable", COMMAND_API, "APP PRINCIPAL",
      "Refuses lookups of PRINCIPAL's credential.\n", command_mapping_disable},
@@ -217,8 +230,6 @@ const struct command command_table[] = {
     {"key confirm", COMMAND_LATER, "", "a second administrator comes with a later version", NULL},
     {"key mark-compromised", COMMAND_LATER, "",
      "answering a disclosed key comes with a later version", NULL},
-    {"mapping list", COMMAND_LATER, "",
-     "`sso-hsm cred list APP` shows which credentials are enabled", NULL},
     {"config get", COMMAND_LATER, "", "the configuration store comes with a later version", NULL},
     {"config set", COMMAND_LATER, "", "the configuration store comes with a later version", NULL},
     {"config delete", COMMAND_LATER, "", "the configuration store comes with a later version",

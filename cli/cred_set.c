@@ -117,8 +117,6 @@ COMMAND_FUNCTION(command_cred_set)
     if (rc != SSO_OK)
         return rc;
     body_set_text(body, "external_user", external_user);
-    if (json_object_get(body, "external_user") == NULL)
-        body_set_text(body, "external_user", principal);
     rc = api_call(cli, &(struct api_request){.method = "PUT", .body = body}, &reply, err,
                   "/v1/apps/%s/credentials/%s", application, principal);
     json_decref(body);

@@ -116,6 +116,7 @@ static void canonical_mapping(const struct policy *policy, const struct mapping 
     begin(out, policy, "sso-hsm mapping v1", row->version);
     encode_fixed(&out->encoder, row->application_id, sizeof row->application_id);
     encode_text(&out->encoder, row->principal);
+    encode_text(&out->encoder, row->external_user);
     encode_u8(&out->encoder, (uint8_t)row->state);
     encode_u64(&out->encoder, (uint64_t)row->updated_ms);
 }

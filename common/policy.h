@@ -59,6 +59,8 @@ enum mapping_state {
 struct mapping {
     uint8_t application_id[APPLICATION_ID_BYTES];
     char principal[PRINCIPAL_BYTES_MAX + 1];
+    /* For the first credential that is set without one; "" where nobody said. */
+    char external_user[EXTERNAL_USER_BYTES_MAX + 1];
     enum mapping_state state;
     int64_t updated_ms;
     uint64_t version;

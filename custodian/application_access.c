@@ -44,13 +44,33 @@ enum sso_code application_for_request(struct request *request, const char *name,
     enum sso_code rc = store_begin(request->custodian->store, STORE_READ, &tx, err);
     if (rc != SSO_OK)
         return rc;
-    return application_authorise(request, store_application_get(tx, name, out, err), out, own, err);
+    rc = store_application_get(tx, name, out, err);
+    /* A user's name may also be that of a group, whose credential is nobody's own. */
+    own = own && !(rc == SSO_OK && out->type == APPLICATION_GROUP);
+    return application_authorise(request, rc, out, own, err);
 }
 
 bool application_is_administered(struct request *request, const struct application *application)
 {
     unsigned roles = request->peer.roles | request_roles(request, application);
     return (roles & (ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN | ROLE_APP_ADMIN)) != 0;
+}
+
+enum sso_code application_takes_principal(const struct application *application,
+                                          const char *principal, struct sso_error *err)
+{
+    if (application->type == APPLICATION_CONFIG)
+        return sso_fail(err, SSO_BAD_REQUEST, "application %s holds configuration, not credentials",
+                        application->name);
+    if (application->type != APPLICATION_GROUP)
+        return SSO_OK;
+    for (size_t i = 0; i < application->user_group_count; i++) {
+        if (strcmp(application->users[i], principal) == 0)
+            return SSO_OK;
+    }
+    return sso_fail(err, SSO_BAD_REQUEST,
+                    "application %s is of type group: the principal must be one of its user groups",
+                    application->name);
 }
 
 bool principal_is_own(const struct request *request, const char *principal)

@@ -17,13 +17,19 @@ enum sso_code application_authorise(struct request *request, enum sso_code found
                                     const struct application *application, bool own,
                                     struct sso_error *err) __attribute__((warn_unused_result));
 
-/* Reads application `name` in a transaction of its own, then as above. */
+/* Reads application `name` in a transaction of its own, then as above. In a group application
+ * nothing is a user's own: administrators alone set and map its credentials. */
 enum sso_code application_for_request(struct request *request, const char *name, bool own,
                                       struct application *out, struct sso_error *err)
     __attribute__((warn_unused_result));
 
 /* May the caller change this application, its mappings and credentials (DESIGN §10)? */
 bool application_is_administered(struct request *request, const struct application *application);
+/* Can the application have a credential or mapping of this principal? In a group application it is
+ * one of its user groups; configuration has none. SSO_BAD_REQUEST. */
+enum sso_code application_takes_principal(const struct application *application,
+                                          const char *principal, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Is the principal the caller's own? */
 bool principal_is_own(const struct request *request, const char *principal);
 

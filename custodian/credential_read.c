@@ -73,14 +73,44 @@ static enum sso_code view_check(const struct policy *policy, const struct lookup
     return policy_check_generation(policy, &view->generation, err);
 }
 
+/* In a group application credentials belong to groups, and the caller's own is that of the first
+ * group in the application's order which holds the caller. The rows say whose is asked for, so they
+ * are read anew where that is another than was asked for at first. */
+static enum sso_code view_read(struct reader *reader, struct store_tx *tx,
+                               struct credential_query *query, struct lookup_view *view,
+                               struct sso_error *err)
+{
+    struct request *request = reader->request;
+    bool for_caller = query->principal == NULL;
+    if (for_caller)
+        query->principal = request->peer.principal;
+    enum sso_code found = store_lookup(tx, query->application, query->principal, view, err);
+    bool of_group = found == SSO_OK && view->application.type == APPLICATION_GROUP;
+    bool own = principal_is_own(request, query->principal);
+    if (of_group) {
+        const char *group =
+            peer_first_group(reader->custodian->peers, &request->peer, &view->application);
+        snprintf(query->group, sizeof query->group, "%s", group != NULL ? group : "");
+        own = for_caller || strcmp(query->principal, query->group) == 0;
+    }
+    enum sso_code rc = application_authorise(request, found, &view->application, own, err);
+    if (rc != SSO_OK || !of_group || !for_caller)
+        return rc;
+    if (query->group[0] == '\0')
+        return sso_fail(err, SSO_NOT_FOUND, "no user group of application %s holds the caller",
+                        view->application.name);
+    query->principal = query->group;
+    lookup_view_free(view);
+    *view = (struct lookup_view){0};
+    return store_lookup(tx, query->application, query->principal, view, err);
+}
+
 static void reading_load(struct reader *reader, struct store_tx *tx, struct reading *reading)
 {
     struct credential_query *query = reading->query;
     struct sso_error *problem = &query->problem;
     struct lookup_view view = {0};
-    enum sso_code rc = store_lookup(tx, query->application, query->principal, &view, problem);
-    rc = application_authorise(reader->request, rc, &view.application,
-                               principal_is_own(reader->request, query->principal), problem);
+    enum sso_code rc = view_read(reader, tx, query, &view, problem);
     if (rc == SSO_OK) {
         snprintf(query->name, sizeof query->name, "%s", view.application.name);
         if (view.has_row) {

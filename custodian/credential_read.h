@@ -19,8 +19,9 @@
 struct credential_query {
     /* In. An item whose problem.code is not SSO_OK is left alone. */
     const char *application;
-    const char *principal;
-    bool refresh; /* ask the HSM even where the cache holds the row key */
+    const char *principal; /* NULL: whatever is the caller's own. Set by the call in any case: in
+                              a group application it becomes `group` */
+    bool refresh;          /* ask the HSM even where the cache holds the row key */
 
     /* Out. */
     struct sso_error problem; /* code SSO_OK: `object` is the credential in the clear */
@@ -28,6 +29,7 @@ struct credential_query {
     uint8_t row_id[ROW_ID_BYTES];
     uint64_t row_version;                      /* 0 where no row was read */
     char name[APPLICATION_NAME_BYTES_MAX + 1]; /* of the application, as it is written */
+    char group[GROUP_BYTES_MAX + 1];           /* of a group application: the caller's, "": none */
 };
 
 /* Checks the caller's right to each item and opens what it may see. Any code but SSO_OK: nothing

@@ -95,6 +95,31 @@ static void round_choose(struct round *round, struct credential_item **sorted, s
 
 /* --- reading --- */
 
+/* Where the caller names no external user: as it was, else as the mapping says, else the principal.
+ */
+static enum sso_code item_external_user(struct store_tx *tx, const struct round *round,
+                                        struct credential_item *item,
+                                        const struct credential_row *old, struct sso_error *err)
+{
+    char *external_user = item->row.external_user;
+    size_t size = sizeof item->row.external_user;
+    struct mapping mapping = {0};
+    enum sso_code rc = SSO_OK;
+    if (item->input.external_user[0] != '\0')
+        snprintf(external_user, size, "%s", item->input.external_user);
+    else if (!item->created)
+        snprintf(external_user, size, "%s", old->external_user);
+    else if ((rc = store_mapping_get(tx, round->application->id, item->principal, &mapping, err)) ==
+             SSO_OK)
+        rc = policy_check_mapping(&round->custodian->policy, &mapping, err);
+    if (rc == SSO_NOT_FOUND)
+        rc = SSO_OK;
+    if (external_user[0] == '\0')
+        snprintf(external_user, size, "%s",
+                 mapping.external_user[0] != '\0' ? mapping.external_user : item->principal);
+    return rc;
+}
+
 static enum sso_code item_read(struct store_tx *tx, const struct round *round,
                                struct credential_item *item, struct sso_error *err)
 {
@@ -113,7 +138,12 @@ static enum sso_code item_read(struct store_tx *tx, const struct round *round,
     memset(&item->row, 0, sizeof item->row);
     if (!item->created)
         memcpy(item->row.row_id, old.row_id, ROW_ID_BYTES);
+    rc = item_external_user(tx, round, item, &old, &problem);
     credential_row_free(&old);
+    if (rc == SSO_POLICY_TAMPERED)
+        item_fail(item, policy_alarm(round->custodian, rc, &problem), problem.detail);
+    else if (rc != SSO_OK)
+        return sso_fail(err, rc, "%s", problem.detail);
     if (item->if_match != 0 && item->if_match != item->old_version) {
         sso_fail(&item->problem, SSO_VERSION_CONFLICT,
                  "the credential is at version %llu (0: there is none), not %llu",
@@ -154,7 +184,6 @@ static enum sso_code item_prepare(struct round *round, size_t i, struct sso_erro
     row->format = ROW_FORMAT;
     memcpy(row->application_id, round->application->id, APPLICATION_ID_BYTES);
     snprintf(row->principal, sizeof row->principal, "%s", item->principal);
-    snprintf(row->external_user, sizeof row->external_user, "%s", item->input.external_user);
     row->generation = row->born = round->generation;
     row->version = item->old_version + 1;
     row->updated_ms = wall_clock_ms();

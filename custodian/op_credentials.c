@@ -29,8 +29,7 @@ static enum sso_code application_takes_credentials(const struct application *app
                                                    struct sso_error *err)
 {
     if (application->type == APPLICATION_CONFIG)
-        return sso_fail(err, SSO_BAD_REQUEST, "application %s holds configuration, not credentials",
-                        application->name);
+        return application_takes_principal(application, "", err);
     if (!application->enabled)
         return sso_fail(err, SSO_APPLICATION_DISABLED,
                         "application %s is disabled: an administrator of it can enable it",
@@ -49,6 +48,7 @@ static enum sso_code set_one(struct request *request, const struct application *
     enum sso_code rc;
     if ((rc = json_only_members(request->body, allowed, err)) != SSO_OK ||
         (rc = application_takes_credentials(application, err)) != SSO_OK ||
+        (rc = application_takes_principal(application, item->principal, err)) != SSO_OK ||
         (rc = credential_input_read(request->body, application, &item->input, err)) != SSO_OK ||
         (rc = credential_write(request, application, item, 1, err)) != SSO_OK)
         return rc;
@@ -102,7 +102,8 @@ static void batch_item_read(const struct application *application, const json_t 
     item->principal = json_string_value(json_object_get(object, "principal"));
     if (principal_check(item->principal, problem) != SSO_OK)
         return;
-    if (json_only_members(object, allowed, problem) == SSO_OK)
+    if (json_only_members(object, allowed, problem) == SSO_OK &&
+        application_takes_principal(application, item->principal, problem) == SSO_OK)
         (void)!credential_input_read(object, application, &item->input, problem);
 }
 

@@ -12,8 +12,8 @@
 #define BATCH_MAX 1000
 
 /* {"app","principal"?,"refresh"?}; without a principal it is the caller's own. */
-static enum sso_code query_read(const struct request *request, const json_t *object,
-                                struct credential_query *out, struct sso_error *err)
+static enum sso_code query_read(const json_t *object, struct credential_query *out,
+                                struct sso_error *err)
 {
     static const char *const allowed[] = {"app", "principal", "refresh", NULL};
     if (!json_is_object(object))
@@ -25,7 +25,6 @@ static enum sso_code query_read(const struct request *request, const json_t *obj
         (rc = json_get_text(object, "app", APPLICATION_NAME_BYTES_MAX, &out->application, err)) !=
             SSO_OK)
         return rc;
-    out->principal = request->peer.principal;
     if (principal != NULL && !json_is_null(principal) &&
         (rc = json_get_text(object, "principal", PRINCIPAL_BYTES_MAX, &out->principal, err)) !=
             SSO_OK)
@@ -40,11 +39,12 @@ static enum sso_code query_read(const struct request *request, const json_t *obj
 static enum sso_code lookup_one(struct request *request, struct sso_error *err)
 {
     struct credential_query query = {0};
-    enum sso_code rc = query_read(request, request->body, &query, err);
+    enum sso_code rc = query_read(request->body, &query, err);
     if (rc != SSO_OK)
         return rc;
     request_target(request, query.application, query.principal);
     rc = credential_read(request, &query, 1, err);
+    request_target(request, query.application, query.principal);
     if (rc != SSO_OK)
         return rc;
     memcpy(request->audit.row_id, query.row_id, sizeof request->audit.row_id);
@@ -113,7 +113,7 @@ static enum sso_code batch_run(struct request *request, const json_t *list,
                                struct sso_error *err)
 {
     for (size_t i = 0; i < count; i++)
-        (void)!query_read(request, json_array_get(list, i), &queries[i], &queries[i].problem);
+        (void)!query_read(json_array_get(list, i), &queries[i], &queries[i].problem);
     enum sso_code rc;
     if ((rc = credential_read(request, queries, count, err)) != SSO_OK)
         return rc;

@@ -6,9 +6,10 @@
 #include "custodian/application_access.h"
 #include "custodian/application_json.h"
 #include "custodian/custodian.h"
+#include "custodian/op_mappings.h"
 #include "custodian/operations.h"
 
-static const char *state_name(enum mapping_state state)
+const char *mapping_state_name(enum mapping_state state)
 {
     switch (state) {
     case MAPPING_ENABLED:
@@ -47,9 +48,12 @@ static enum sso_code mapping_read(struct store_tx *tx, const struct policy *poli
 static enum sso_code reply_mapping(struct request *request, const struct application *application,
                                    const struct mapping *mapping, struct sso_error *err)
 {
-    request->reply =
-        json_pack("{s:s,s:s,s:s,s:o}", "app", application->name, "principal", mapping->principal,
-                  "state", state_name(mapping->state), "updated", json_time(mapping->updated_ms));
+    request->reply = json_pack("{s:s,s:s,s:s,s:b,s:o,s:o}", "app", application->name, "principal",
+                               mapping->principal, "state", mapping_state_name(mapping->state),
+                               "enabled", mapping->state == MAPPING_ENABLED, "external_user",
+                               json_text_or_null(mapping->external_user), "updated",
+                               json_time(mapping->updated_ms));
+    request->etag = mapping->version;
     return request->reply != NULL ? SSO_OK
                                   : sso_fail(err, SSO_NO_MEMORY, "no memory for the reply");
 }
@@ -73,8 +77,11 @@ struct mapping_change {
     const struct policy *policy;
     const struct application *application;
     const char *principal;
+    const char *external_user; /* NULL: stays as it is */
+    uint64_t if_match;
     bool by_admin, enable;
     struct mapping mapping; /* out */
+    bool created;           /* out */
 };
 
 /* What an administrator disabled stays so, whatever the user asks for. */
@@ -93,16 +100,46 @@ static enum sso_code next_state(const struct mapping_change *change, enum mappin
     return SSO_OK;
 }
 
+/* Administrators may map somebody who has no credential yet; users get their mapping with their
+ * first credential. */
+static enum sso_code mapping_for_change(struct store_tx *tx, struct mapping_change *change,
+                                        struct sso_error *err)
+{
+    struct mapping *mapping = &change->mapping;
+    enum sso_code rc =
+        mapping_read(tx, change->policy, change->application, change->principal, mapping, err);
+    change->created = rc == SSO_NOT_FOUND && change->by_admin && change->if_match == 0;
+    if (!change->created) {
+        if (rc == SSO_OK && change->if_match != 0 && change->if_match != mapping->version)
+            return sso_fail(err, SSO_VERSION_CONFLICT, "the mapping is at version %llu, not %llu",
+                            (unsigned long long)mapping->version,
+                            (unsigned long long)change->if_match);
+        return rc;
+    }
+    if ((rc = application_takes_principal(change->application, change->principal, err)) != SSO_OK)
+        return rc;
+    *mapping = (struct mapping){.state = MAPPING_DISABLED_BY_ADMIN};
+    memcpy(mapping->application_id, change->application->id, sizeof mapping->application_id);
+    snprintf(mapping->principal, sizeof mapping->principal, "%s", change->principal);
+    return SSO_OK;
+}
+
 static enum sso_code write_change(struct store_tx *tx, void *context, struct sso_error *err)
 {
     struct mapping_change *change = context;
     struct mapping *mapping = &change->mapping;
     enum mapping_state next;
     enum sso_code rc;
-    if ((rc = mapping_read(tx, change->policy, change->application, change->principal, mapping,
-                           err)) != SSO_OK ||
-        (rc = next_state(change, mapping->state, &next, err)) != SSO_OK || next == mapping->state)
+    if ((rc = mapping_for_change(tx, change, err)) != SSO_OK ||
+        (rc = next_state(change, mapping->state, &next, err)) != SSO_OK)
         return rc;
+    bool renamed =
+        change->external_user != NULL && strcmp(change->external_user, mapping->external_user) != 0;
+    if (!change->created && !renamed && next == mapping->state)
+        return SSO_OK;
+    if (renamed)
+        snprintf(mapping->external_user, sizeof mapping->external_user, "%s",
+                 change->external_user);
     mapping->state = next;
     mapping->updated_ms = wall_clock_ms();
     mapping->version++;
@@ -110,27 +147,47 @@ static enum sso_code write_change(struct store_tx *tx, void *context, struct sso
     return store_mapping_put(tx, mapping, err);
 }
 
-enum sso_code op_mapping_set(struct request *request, struct sso_error *err)
+static enum sso_code change_read(struct request *request, struct mapping_change *change,
+                                 struct sso_error *err)
 {
-    static const char *const allowed[] = {"enabled", NULL};
-    struct application application;
-    enum sso_code rc = mapping_of_path(request, &application, err);
-    if (rc != SSO_OK ||
-        (request->body != NULL && (rc = json_only_members(request->body, allowed, err)) != SSO_OK))
+    static const char *const allowed[] = {"enabled", "external_user", NULL};
+    enum sso_code rc;
+    if (request->body != NULL && (rc = json_only_members(request->body, allowed, err)) != SSO_OK)
         return rc;
     const json_t *enabled = json_object_get(request->body, "enabled");
     if (!json_is_boolean(enabled))
         return sso_fail(err, SSO_BAD_REQUEST, "the body must be {\"enabled\":true} or false");
+    change->enable = json_is_true(enabled);
+    if (json_object_get(request->body, "external_user") == NULL)
+        return SSO_OK;
+    if (!change->by_admin)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "external_user of a mapping is for administrators: "
+                        "set a credential with the user name in it");
+    return json_get_text(request->body, "external_user", EXTERNAL_USER_BYTES_MAX,
+                         &change->external_user, err);
+}
+
+enum sso_code op_mapping_set(struct request *request, struct sso_error *err)
+{
+    struct application application;
+    enum sso_code rc = mapping_of_path(request, &application, err);
+    if (rc != SSO_OK)
+        return rc;
     struct mapping_change change = {.policy = &request->custodian->policy,
                                     .application = &application,
                                     .principal = request->segment[4],
-                                    .by_admin = application_is_administered(request, &application),
-                                    .enable = json_is_true(enabled)};
+                                    .if_match = request->if_match,
+                                    .by_admin = application_is_administered(request, &application)};
+    if ((rc = change_read(request, &change, err)) != SSO_OK)
+        return rc;
     request->audited = true;
     rc = committer_run(request->custodian->committer, write_change, &change, &request->audit, 1,
                        err);
-    return rc == SSO_OK ? reply_mapping(request, &application, &change.mapping, err)
-                        : policy_alarm(request->custodian, rc, err);
+    if (rc != SSO_OK)
+        return policy_alarm(request->custodian, rc, err);
+    request->status = change.created ? 201 : 200;
+    return reply_mapping(request, &application, &change.mapping, err);
 }
 
 struct mapping_removal {

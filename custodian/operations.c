@@ -57,6 +57,9 @@ const struct operation operations[] = {
     {"POST", "/v1/lookup", "credential.lookup", ROLE_READER | ROLE_OWN,
      OPENS | OP_AUDIT | OP_RELAXED, BODY_LOOKUP, op_lookup},
 
+    {"GET", "/v1/mappings", "mapping.list_of", APP_SELF, OP_DATABASE, BODY_SMALL,
+     op_mapping_list_of},
+    {"GET", APP "/mappings", "mapping.list", APP_ADMINS, OP_DATABASE, BODY_SMALL, op_mapping_list},
     {"GET", MAPPING, "mapping.show", APP_SELF, OP_DATABASE, BODY_SMALL, op_mapping_show},
     {"PUT", MAPPING, "mapping.set", APP_SELF, WRITES, BODY_SMALL, op_mapping_set},
     {"DELETE", MAPPING, "mapping.delete", APP_ADMINS, WRITES, BODY_SMALL, op_mapping_delete},

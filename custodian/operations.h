@@ -64,6 +64,8 @@ enum sso_code op_settings_confirm(struct request *request, struct sso_error *err
 /* op_lookup.c */
 enum sso_code op_lookup(struct request *request, struct sso_error *err);
 /* op_mappings.c */
+enum sso_code op_mapping_list(struct request *request, struct sso_error *err);
+enum sso_code op_mapping_list_of(struct request *request, struct sso_error *err);
 enum sso_code op_mapping_show(struct request *request, struct sso_error *err);
 enum sso_code op_mapping_set(struct request *request, struct sso_error *err);
 enum sso_code op_mapping_delete(struct request *request, struct sso_error *err);

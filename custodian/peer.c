@@ -280,16 +280,24 @@ static bool is_member(struct peer_directory *directory, const struct peer *peer,
     return member;
 }
 
+const char *peer_first_group(struct peer_directory *directory, const struct peer *peer,
+                             const struct application *application)
+{
+    for (size_t i = 0; i < application->user_group_count; i++) {
+        if (is_member(directory, peer, application->users[i]))
+            return application->users[i];
+    }
+    return NULL;
+}
+
 unsigned peer_application_roles(struct peer_directory *directory, const struct peer *peer,
                                 const struct application *application)
 {
     unsigned roles = 0;
     if (is_member(directory, peer, application->admins))
         roles |= ROLE_APP_ADMIN;
-    for (size_t i = 0; i < application->user_group_count && !(roles & ROLE_APP_USER); i++) {
-        if (is_member(directory, peer, application->users[i]))
-            roles |= ROLE_APP_USER;
-    }
+    if (peer_first_group(directory, peer, application) != NULL)
+        roles |= ROLE_APP_USER;
     if (is_member(directory, peer, application->readers))
         roles |= ROLE_READER;
     return roles;

@@ -44,5 +44,9 @@ void peer_resolve(struct peer_directory *directory, uid_t uid, struct peer *out)
 /* Roles relative to an application: ROLE_APP_ADMIN, ROLE_APP_USER, ROLE_READER. */
 unsigned peer_application_roles(struct peer_directory *directory, const struct peer *peer,
                                 const struct application *application);
+/* The first of the application's user groups that holds the peer, NULL where none does. A view into
+ * the application. */
+const char *peer_first_group(struct peer_directory *directory, const struct peer *peer,
+                             const struct application *application);
 
 #endif

@@ -48,4 +48,16 @@ enum sso_code store_mapping_delete(struct store_tx *tx,
                                    const char *principal, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+struct mapping_view {
+    struct mapping mapping; /* without a tag where its row is damaged */
+    bool has_credential;
+    char external_user[EXTERNAL_USER_BYTES_MAX + 1]; /* of the credential */
+};
+/* By principal, those behind `after`, at most `limit`; *out is to be freed. */
+enum sso_code store_mapping_page(struct store_tx *tx,
+                                 const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                 const char *after, size_t limit, struct mapping_view **out,
+                                 size_t *count, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 #endif

@@ -75,6 +75,10 @@ struct store_mapping_ops {
     enum sso_code (*delete)(struct store_tx *tx,
                             const uint8_t application_id[static APPLICATION_ID_BYTES],
                             const char *principal, struct sso_error *err);
+    enum sso_code (*page)(struct store_tx *tx,
+                          const uint8_t application_id[static APPLICATION_ID_BYTES],
+                          const char *after, size_t limit, struct mapping_view **out, size_t *count,
+                          struct sso_error *err);
 };
 
 struct store_credential_ops {

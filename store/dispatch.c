@@ -162,6 +162,14 @@ enum sso_code store_mapping_delete(struct store_tx *tx,
     return rc != SSO_OK ? rc : tx->store->ops->mapping->delete (tx, application_id, principal, err);
 }
 
+enum sso_code store_mapping_page(struct store_tx *tx,
+                                 const uint8_t application_id[static APPLICATION_ID_BYTES],
+                                 const char *after, size_t limit, struct mapping_view **out,
+                                 size_t *count, struct sso_error *err)
+{
+    return tx->store->ops->mapping->page(tx, application_id, after, limit, out, count, err);
+}
+
 enum sso_code store_lookup(struct store_tx *tx, const char *application, const char *principal,
                            struct lookup_view *out, struct sso_error *err)
 {

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "store/sqlite_rows.h"
 
 void sqlite_read_mapping(struct sqlite_statement *s, void *out)
@@ -5,6 +7,7 @@ void sqlite_read_mapping(struct sqlite_statement *s, void *out)
     struct mapping *mapping = out;
     sqlite_read_bytes(s, mapping->application_id, sizeof mapping->application_id);
     sqlite_read_name(s, mapping->principal, sizeof mapping->principal);
+    sqlite_read_text(s, mapping->external_user, sizeof mapping->external_user);
     mapping->state =
         (enum mapping_state)sqlite_read_integer(s, MAPPING_ENABLED, MAPPING_DISABLED_BY_ADMIN);
     mapping->updated_ms = sqlite_read_time(s);
@@ -45,11 +48,12 @@ static enum sso_code get(struct store_tx *tx,
 static enum sso_code put(struct store_tx *tx, const struct mapping *mapping, struct sso_error *err)
 {
     static const char insert_sql[] =
-        "INSERT INTO mappings (application_id, principal, state, updated_ms, version, tag)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+        "INSERT INTO mappings (application_id, principal, external_user, state, updated_ms, "
+        "version,"
+        " tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
     static const char update_sql[] =
-        "UPDATE mappings SET state = ?3, updated_ms = ?4, version = ?5, tag = ?6"
-        " WHERE application_id = ?1 AND principal = ?2 AND version = ?5 - 1";
+        "UPDATE mappings SET external_user = ?3, state = ?4, updated_ms = ?5, version = ?6,"
+        " tag = ?7 WHERE application_id = ?1 AND principal = ?2 AND version = ?6 - 1";
     SQLITE_STATEMENT_AUTO statement = {0};
     uint64_t changed = 0;
     enum sso_code rc =
@@ -58,6 +62,7 @@ static enum sso_code put(struct store_tx *tx, const struct mapping *mapping, str
         return rc;
     sqlite_bind_bytes(&statement, mapping->application_id, sizeof mapping->application_id);
     sqlite_bind_text(&statement, mapping->principal);
+    sqlite_bind_text(&statement, mapping->external_user);
     sqlite_bind_integer(&statement, mapping->state);
     sqlite_bind_integer(&statement, mapping->updated_ms);
     sqlite_bind_u64(&statement, mapping->version);
@@ -83,8 +88,47 @@ static enum sso_code delete (struct store_tx *tx,
     return rc == SSO_OK && changed == 0 ? no_such_mapping(principal, err) : rc;
 }
 
+static void read_view(struct sqlite_statement *s, void *out)
+{
+    struct mapping_view *view = out;
+    sqlite_read_mapping(s, &view->mapping);
+    view->has_credential = !sqlite_next_is_null(s);
+    if (view->has_credential)
+        sqlite_read_text(s, view->external_user, sizeof view->external_user);
+    else
+        sqlite_skip(s, 1);
+}
+
+static void distrust_view(void *out)
+{
+    struct mapping_view *view = out;
+    view->mapping.state = MAPPING_DISABLED_BY_ADMIN;
+    memset(view->mapping.tag, 0, sizeof view->mapping.tag);
+}
+
+static enum sso_code page(struct store_tx *tx,
+                          const uint8_t application_id[static APPLICATION_ID_BYTES],
+                          const char *after, size_t limit, struct mapping_view **out, size_t *count,
+                          struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT " MAPPING_COLUMNS ", c.external_user FROM mappings AS m LEFT JOIN credentials AS c"
+        " ON c.application_id = m.application_id AND c.principal = m.principal"
+        " WHERE m.application_id = ? AND m.principal > ? ORDER BY m.principal LIMIT ?";
+    static const struct sqlite_list list = {"a mapping", sizeof **out, read_view, distrust_view};
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sqlite_bind_text(&statement, after);
+    sqlite_bind_u64(&statement, limit);
+    return sqlite_collect(&statement, &list, out, count, err);
+}
+
 const struct store_mapping_ops sqlite_mapping_ops = {
     .get = get,
     .put = put,
     .delete = delete,
+    .page = page,
 };

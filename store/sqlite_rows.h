@@ -16,8 +16,9 @@
     "a.id, a.name, a.type, a.enabled, a.description, a.contact, a.fields, a.admins, a.users,"      \
     " a.readers, a.created_ms, a.updated_ms, a.version, a.tag"
 
-#define MAPPING_COLUMNS "m.application_id, m.principal, m.state, m.updated_ms, m.version, m.tag"
-#define MAPPING_COLUMNS_COUNT 6
+#define MAPPING_COLUMNS                                                                            \
+    "m.application_id, m.principal, m.external_user, m.state, m.updated_ms, m.version, m.tag"
+#define MAPPING_COLUMNS_COUNT 7
 
 #define CREDENTIAL_COLUMNS                                                                         \
     "c.row_id, c.generation, c.wrapped_row_key, c.format, c.application_id, c.principal,"          \

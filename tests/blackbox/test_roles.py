@@ -35,6 +35,8 @@ MATRIX = [
     ("PUT", "/v1/apps/{app}/credentials/{any}", BODY, APP_ADMINS),
     ("PUT", "/v1/apps/{app}/credentials/{own}", BODY, APP_ADMINS | {"app_user"}),
     ("DELETE", "/v1/apps/{app}/credentials/nobody", None, APP_ADMINS),
+    ("GET", "/v1/mappings", None, APP_ADMINS | {"app_user", "of_another_app"}),
+    ("GET", "/v1/apps/{app}/mappings", None, APP_ADMINS),
     ("GET", "/v1/apps/{app}/mappings/{any}", None, APP_ADMINS),
     ("GET", "/v1/apps/{app}/mappings/{own}", None, APP_ADMINS | {"app_user"}),
     ("PUT", "/v1/apps/{app}/mappings/{any}", MAPPING, APP_ADMINS),

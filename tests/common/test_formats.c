@@ -129,13 +129,14 @@ static void tag_of_a_mapping(void **state)
 {
     (void)state;
     struct mapping row = {.principal = "alice",
+                          .external_user = "A.LICE",
                           .state = MAPPING_DISABLED_BY_USER,
                           .updated_ms = 1700000000123,
                           .version = 4};
     memset(row.application_id, 2, sizeof row.application_id);
     policy_tag_mapping(&policy, &row);
     check_hex(row.tag, sizeof row.tag,
-              "58985cd812a59a2a11117ad1d2de1f90e1a7498a914667e29fed0e243861580d");
+              "3b0c59646c817d9ad10b988481e80ae91bb4a5ce2f4c9bf4ade3e9646812e95a");
 }
 
 static void tag_of_a_setting(void **state)

@@ -132,10 +132,15 @@ static void the_largest_application_can_be_tagged(void **state)
 static void a_mapping_is_covered_whole(void **state)
 {
     (void)state;
-    static const struct member members[] = {
-        COVERED(mapping, application_id), COVERED(mapping, principal), COVERED(mapping, state),
-        COVERED(mapping, updated_ms),     COVERED(mapping, version),   COVERED(mapping, tag)};
-    struct mapping row = {.principal = "alice", .state = MAPPING_ENABLED, .version = 1};
+    static const struct member members[] = {COVERED(mapping, application_id),
+                                            COVERED(mapping, principal),
+                                            COVERED(mapping, external_user),
+                                            COVERED(mapping, state),
+                                            COVERED(mapping, updated_ms),
+                                            COVERED(mapping, version),
+                                            COVERED(mapping, tag)};
+    struct mapping row = {
+        .principal = "alice", .external_user = "a", .state = MAPPING_ENABLED, .version = 1};
     policy_tag_mapping(&policy, &row);
     CHECK_MEMBERS(mapping, row, policy_check_mapping, members);
 }

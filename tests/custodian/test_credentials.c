@@ -113,6 +113,14 @@ unsigned peer_application_roles(struct peer_directory *directory, const struct p
     return strcmp(peer->name, "alice") == 0 ? ROLE_APP_USER : 0;
 }
 
+const char *peer_first_group(struct peer_directory *directory, const struct peer *peer,
+                             const struct application *application)
+{
+    (void)directory;
+    (void)peer;
+    return application->user_group_count != 0 ? application->users[0] : NULL;
+}
+
 int64_t rotation_manager_live_begin(void)
 {
     return 0;

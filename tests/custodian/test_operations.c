@@ -126,6 +126,8 @@ MODEL(op_credential_delete)
 MODEL(op_credential_list)
 MODEL(op_credential_batch)
 MODEL(op_lookup)
+MODEL(op_mapping_list)
+MODEL(op_mapping_list_of)
 MODEL(op_mapping_show)
 MODEL(op_mapping_set)
 MODEL(op_mapping_delete)
@@ -249,11 +251,11 @@ static const struct {
     {"app.show", "SAaUr"},        {"app.update", "SAa"},       {"app.delete", "SA"},
     {"app.purge", "SAa"},         {"credential.list", "SAar"}, {"credential.import", "SAa"},
     {"credential.show", "SAaUr"}, {"credential.set", "SAaU"},  {"credential.delete", "SAa"},
-    {"credential.lookup", "Ur"},  {"mapping.show", "SAaU"},    {"mapping.set", "SAaU"},
-    {"mapping.delete", "SAa"},    {"rotation.show", "S"},      {"rotation.start", "S"},
-    {"rotation.change", "S"},     {"quarantine.list", "S"},    {"settings.show", "S"},
-    {"settings.change", "S"},     {"settings.confirm", "S"},   {"audit.read", "SO"},
-    {"pin.reset", "S"},
+    {"credential.lookup", "Ur"},  {"mapping.list_of", "SAaU"}, {"mapping.list", "SAa"},
+    {"mapping.show", "SAaU"},     {"mapping.set", "SAaU"},     {"mapping.delete", "SAa"},
+    {"rotation.show", "S"},       {"rotation.start", "S"},     {"rotation.change", "S"},
+    {"quarantine.list", "S"},     {"settings.show", "S"},      {"settings.change", "S"},
+    {"settings.confirm", "S"},    {"audit.read", "SO"},        {"pin.reset", "S"},
 };
 
 static const struct {

@@ -241,6 +241,40 @@ static void test_mappings(void **state)
     assert_code(SSO_NOT_FOUND, store_mapping_delete(tx, mapping.application_id, "alice", &err));
 }
 
+static void test_pages_of_mappings(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    char after[PRINCIPAL_BYTES_MAX + 1] = "";
+    size_t count = 1, seen = 0;
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    for (int i = 0; i < 25; i++) {
+        char principal[16];
+        snprintf(principal, sizeof principal, "user%02d", i);
+        struct mapping mapping = sample_mapping(1, principal), other = sample_mapping(2, principal);
+        assert_ok(store_mapping_put(tx, &mapping, &err));
+        assert_ok(store_mapping_put(tx, &other, &err));
+        if (i % 2 == 0)
+            continue;
+        struct credential_row row = sample_row((uint32_t)i, 1, principal);
+        assert_ok(store_credential_put(tx, &row, 0, &err));
+    }
+    while (count != 0) {
+        struct mapping_view *page = NULL;
+        uint8_t id[APPLICATION_ID_BYTES] = {1};
+        assert_ok(store_mapping_page(tx, id, after, 10, &page, &count, &err));
+        assert_true(count <= 10);
+        for (size_t i = 0; i < count; i++, seen++) {
+            assert_true(strcmp(page[i].mapping.principal, after) > 0);
+            snprintf(after, sizeof after, "%s", page[i].mapping.principal);
+            assert_int_equal(page[i].has_credential, seen % 2);
+            assert_int_equal(page[i].external_user[0] != '\0', seen % 2);
+        }
+        free(page);
+    }
+    assert_int_equal(seen, 25);
+}
+
 static void test_read_transactions_do_not_write(void **state)
 {
     struct fixture *fixture = *state;
@@ -263,6 +297,7 @@ int contract_policy_rows(void)
         cmocka_unit_test_setup_teardown(test_applications, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_largest_application, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_mappings, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_pages_of_mappings, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_read_transactions_do_not_write, fixture_setup,
                                         fixture_teardown),
     };

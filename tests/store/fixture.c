@@ -110,6 +110,7 @@ struct application sample_application(uint8_t id, const char *name)
 struct mapping sample_mapping(uint8_t application, const char *principal)
 {
     struct mapping mapping = {.application_id = {application},
+                              .external_user = "größe",
                               .state = MAPPING_ENABLED,
                               .updated_ms = 3,
                               .version = 1,

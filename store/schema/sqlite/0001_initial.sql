@@ -98,6 +98,7 @@ CREATE TABLE applications (
 CREATE TABLE mappings (
     application_id BLOB    NOT NULL,
     principal      TEXT    NOT NULL,
+    external_user  TEXT    NOT NULL,
     state          INTEGER NOT NULL,
     updated_ms     INTEGER NOT NULL,
     version        INTEGER NOT NULL,
