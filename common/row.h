@@ -32,6 +32,7 @@
 #define FIELD_LABEL_BYTES_MAX 64
 
 struct credential_row {
+    int64_t place; /* a hint of the store (store_credential_scan); 0: none */
     uint16_t format;
     uint8_t row_id[ROW_ID_BYTES]; /* UUIDv7 (RFC 9562 §5.7), made by the writer */
     uint8_t application_id[APPLICATION_ID_BYTES];

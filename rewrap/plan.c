@@ -150,7 +150,6 @@ enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
     if (rotation->verify != VERIFY_FULL)
         rotation->verify = VERIFY_SAMPLE;
     rotation->done = rotation->skipped = rotation->failed = 0;
-    memset(&rotation->position, 0, sizeof rotation->position);
     rotation->started_ms = wall_clock_ms();
     rotation->finished_ms = 0;
     rotation->error[0] = '\0';

@@ -117,6 +117,7 @@ static enum sso_code swap_moved(struct engine *engine, struct store_tx *tx, stru
         struct key_swap *s = &swap[count];
         index[count++] = i;
         memcpy(s->row_id, batch->row[i].row_id, sizeof s->row_id);
+        s->place = batch->row[i].place;
         s->old_generation = batch->row[i].generation;
         s->new_generation = engine->target->number;
         s->old_wrapped = batch->row[i].wrapped;

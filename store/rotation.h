@@ -9,7 +9,6 @@
 #include "common/error.h"
 #include "common/policy.h"
 #include "common/row.h"
-#include "store/scan.h"
 
 struct store_tx;
 
@@ -43,7 +42,6 @@ struct rotation {
     uint64_t rate; /* rows per second; 0: no cap */
     bool dry_run, reencrypt, full_speed;
     enum rotation_verify verify;
-    struct scan_position position; /* only saves time: the rows' generation is the truth */
     char without[257];
     /* Rows born up to this generation get a new row key, ciphertext and born; 0: none. */
     uint32_t renew_born;

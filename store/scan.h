@@ -11,17 +11,16 @@
 
 struct store_tx;
 
-/* Keyset scan in key order: rows with generation < below (0: all) and key greater than *position,
- * at most `limit` rows and about `limit_bytes` of ciphertext. Begins where position->started is
- * false; advances it; *count 0 at the end. Rows in quarantine are left out where
- * `skip_quarantined`. The array is the caller's, with room for `limit`; each row to be freed with
- * credential_row_free. A row whose bytes cannot be one comes back with format 0 and what could be
- * read, so that a scan never stops at it. Over several transactions a row that moves to a higher
- * generation meanwhile is met again, unless `below` leaves that one out. */
+/* Scan in an order of the store's own, each row once: rows with generation < below (0: all) behind
+ * *position, at most `limit` rows and about `limit_bytes` of ciphertext. Begins where
+ * position->started is false; advances it; *count 0 at the end. Rows in quarantine are left out
+ * where `skip_quarantined`. The array is the caller's, with room for `limit`; each row to be freed
+ * with credential_row_free. A row whose bytes cannot be one comes back with format 0 and what could
+ * be read, so that a scan never stops at it. Over several transactions a row that changes meanwhile
+ * is not met again; one that is new may be. */
 struct scan_position {
     bool started;
-    uint32_t generation;
-    uint8_t row_id[ROW_ID_BYTES];
+    int64_t place;
 };
 struct scan_options {
     uint32_t below;
@@ -46,9 +45,11 @@ struct row_renewal {
 };
 
 /* Compare-and-swap of many rows on (row id, old generation, old wrapped row key); `swapped` tells
- * of each. */
+ * of each. `place` is credential_row's: rows in the order of a scan, with it, are found without a
+ * search. */
 struct key_swap {
     uint8_t row_id[ROW_ID_BYTES];
+    int64_t place;
     uint32_t old_generation, new_generation;
     struct wrapped_key old_wrapped, new_wrapped;
     const struct row_renewal *renewal; /* NULL: nothing else changes */

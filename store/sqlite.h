@@ -16,6 +16,7 @@
 #define SQLITE_READERS_MAX 16
 
 struct sqlite_store;
+struct sqlite_swap_run;
 
 /* Lives in its connection: a connection has at most one transaction. */
 struct sqlite_tx {
@@ -34,7 +35,8 @@ struct sqlite_connection {
     int64_t busy_until_ms; /* on the boot clock */
     bool unusable;         /* to be closed when it comes back, and not used again */
     struct sqlite_tx tx;
-    struct sqlite_connection *next; /* in the list of idle readers */
+    struct sqlite_swap_run *swap_run; /* while sqlite_swap runs */
+    struct sqlite_connection *next;   /* in the list of idle readers */
     struct {
         const char *sql; /* the address is the key: statements are string constants */
         sqlite3_stmt *handle;

@@ -2,7 +2,7 @@
 #include <time.h>
 
 #include "common/clock.h"
-#include "store/sqlite.h"
+#include "store/sqlite_swap.h"
 
 /* The longest row: 32 fields of 64 KiB and what goes with them. What claims to be longer is refused
  * before memory is taken for it. */
@@ -77,6 +77,9 @@ static enum sso_code set_up(struct sqlite_connection *connection, enum store_acc
                               err);
     rc = sqlite_execute(connection,
                         "PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 67108864;", err);
+    int result = rc == SSO_OK ? sqlite_swap_functions(connection) : SQLITE_OK;
+    if (result != SQLITE_OK)
+        rc = sqlite_failed(connection, result, err);
     if (rc != SSO_OK || connection->store->max_pages == 0)
         return rc;
     char *limit = sqlite3_mprintf("PRAGMA max_page_count = %u", connection->store->max_pages);

@@ -2,8 +2,8 @@
 
 #define COLUMNS                                                                                    \
     "id, state, phase, to_generation, from_generations, total, done, skipped, failed, rate,"       \
-    " dry_run, reencrypt, full_speed, verify, position_started, position_generation,"              \
-    " position_row_id, without_nodes, renew_born, started_ms, finished_ms, error"
+    " dry_run, reencrypt, full_speed, verify, without_nodes, renew_born, started_ms, finished_ms," \
+    " error"
 
 static void read_rotation(struct sqlite_statement *s, struct rotation *out)
 {
@@ -21,9 +21,6 @@ static void read_rotation(struct sqlite_statement *s, struct rotation *out)
     out->reencrypt = sqlite_read_bool(s);
     out->full_speed = sqlite_read_bool(s);
     out->verify = (enum rotation_verify)sqlite_read_integer(s, VERIFY_SAMPLE, VERIFY_FULL);
-    out->position.started = sqlite_read_bool(s);
-    out->position.generation = sqlite_read_u32(s);
-    sqlite_read_bytes(s, out->position.row_id, sizeof out->position.row_id);
     sqlite_read_text(s, out->without, sizeof out->without);
     out->renew_born = sqlite_read_u32(s);
     out->started_ms = sqlite_read_time(s);
@@ -80,9 +77,6 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
     sqlite_bind_integer(&s, rotation->reencrypt);
     sqlite_bind_integer(&s, rotation->full_speed);
     sqlite_bind_integer(&s, rotation->verify);
-    sqlite_bind_integer(&s, rotation->position.started);
-    sqlite_bind_integer(&s, rotation->position.generation);
-    sqlite_bind_bytes(&s, rotation->position.row_id, sizeof rotation->position.row_id);
     sqlite_bind_text(&s, rotation->without);
     sqlite_bind_integer(&s, rotation->renew_born);
     sqlite_bind_integer(&s, rotation->started_ms);
@@ -93,9 +87,8 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
 
 static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
 {
-    static const char sql[] =
-        "INSERT INTO rotations (" COLUMNS ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    static const char sql[] = "INSERT INTO rotations (" COLUMNS ")"
+                              " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     struct rotation last = {0};
     enum sso_code rc = latest(tx, &last, NULL);
     if (rc != SSO_OK && rc != SSO_NOT_FOUND)
@@ -118,9 +111,8 @@ static enum sso_code update(struct store_tx *tx, const struct rotation *rotation
     static const char sql[] =
         "UPDATE rotations SET state = ?2, phase = ?3, to_generation = ?4, from_generations = ?5,"
         " total = ?6, done = ?7, skipped = ?8, failed = ?9, rate = ?10, dry_run = ?11,"
-        " reencrypt = ?12, full_speed = ?13, verify = ?14, position_started = ?15,"
-        " position_generation = ?16, position_row_id = ?17, without_nodes = ?18, renew_born = ?19,"
-        " started_ms = ?20, finished_ms = ?21, error = ?22 WHERE id = ?1";
+        " reencrypt = ?12, full_speed = ?13, verify = ?14, without_nodes = ?15, renew_born = ?16,"
+        " started_ms = ?17, finished_ms = ?18, error = ?19 WHERE id = ?1";
     uint64_t changed = 0;
     enum sso_code rc = run_with_row(tx, sql, rotation, &changed, err);
     if (rc == SSO_OK && changed != 1)

@@ -111,6 +111,7 @@ static long move_rows(struct store *store, struct times *times)
         must(store_commit(&tx, &err));
         for (size_t i = 0; i < count; i++) {
             memcpy(swaps[i].row_id, rows[i].row_id, ROW_ID_BYTES);
+            swaps[i].place = rows[i].place;
             swaps[i].old_generation = rows[i].generation;
             swaps[i].new_generation = 2;
             swaps[i].old_wrapped = swaps[i].new_wrapped = rows[i].wrapped;

@@ -23,6 +23,7 @@
 
 struct key {
     uint8_t row_id[16];
+    int64_t place;
     int64_t generation;
     uint8_t wrapped[WRAPPED_BYTES_MAX];
     int wrapped_bytes;
@@ -117,9 +118,8 @@ static int scan(sqlite3 *db, sqlite3_stmt *statement, const struct key *after, i
                 struct key *keys)
 {
     int count = 0;
-    sqlite3_bind_int64(statement, 1, after->generation);
-    sqlite3_bind_blob(statement, 2, after->row_id, 16, SQLITE_STATIC);
-    sqlite3_bind_int64(statement, 3, below);
+    sqlite3_bind_int64(statement, 1, after->place);
+    sqlite3_bind_int64(statement, 2, below);
     int result;
     while ((result = sqlite3_step(statement)) == SQLITE_ROW) {
         struct key *key = &keys[count++];
@@ -129,6 +129,7 @@ static int scan(sqlite3 *db, sqlite3_stmt *statement, const struct key *after, i
         if (key->wrapped_bytes > WRAPPED_BYTES_MAX)
             exit(1);
         memcpy(key->wrapped, sqlite3_column_blob(statement, 2), (size_t)key->wrapped_bytes);
+        key->place = sqlite3_column_int64(statement, 12);
     }
     must(db, result, "scan");
     sqlite3_reset(statement);
@@ -144,9 +145,10 @@ static int swap(sqlite3 *db, sqlite3_stmt *statement, int64_t to, const struct k
         changed.wrapped[0] ^= 0xff;
         sqlite3_bind_int64(statement, 1, to);
         sqlite3_bind_blob(statement, 2, changed.wrapped, changed.wrapped_bytes, SQLITE_STATIC);
-        sqlite3_bind_blob(statement, 3, keys[i].row_id, 16, SQLITE_STATIC);
-        sqlite3_bind_int64(statement, 4, keys[i].generation);
-        sqlite3_bind_blob(statement, 5, keys[i].wrapped, keys[i].wrapped_bytes, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 3, keys[i].place);
+        sqlite3_bind_blob(statement, 4, keys[i].row_id, 16, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 5, keys[i].generation);
+        sqlite3_bind_blob(statement, 6, keys[i].wrapped, keys[i].wrapped_bytes, SQLITE_STATIC);
         must(db, sqlite3_step(statement), "swap");
         swapped += sqlite3_changes(db);
         sqlite3_reset(statement);
@@ -158,19 +160,17 @@ static int swap(sqlite3 *db, sqlite3_stmt *statement, int64_t to, const struct k
 static long move_rows(sqlite3 *db, long limit)
 {
     static struct key keys[CHUNK];
-    struct key after = {.generation = -1};
+    struct key after = {0};
     int64_t to = next_generation(db);
     long moved = 0;
     sqlite3_stmt *scan_statement =
         prepare(db, "SELECT row_id, generation, wrapped_row_key, format, application_id, principal,"
-                    " external_user, born, row_key_id, nonce, version, updated FROM credentials"
-                    " INDEXED BY credentials_by_generation"
-                    " WHERE (generation, row_id) > (?, ?) AND generation < ?"
-                    " ORDER BY generation, row_id LIMIT 1000");
+                    " external_user, born, row_key_id, nonce, version, updated, rowid"
+                    " FROM credentials NOT INDEXED WHERE rowid > ? AND generation < ?"
+                    " ORDER BY rowid LIMIT 1000");
     sqlite3_stmt *swap_statement =
-        prepare(db, "UPDATE credentials INDEXED BY credentials_by_row_id"
-                    " SET generation = ?, wrapped_row_key = ?"
-                    " WHERE row_id = ? AND generation = ? AND wrapped_row_key = ?");
+        prepare(db, "UPDATE credentials SET generation = ?, wrapped_row_key = ?"
+                    " WHERE rowid = ? AND row_id = ? AND generation = ? AND wrapped_row_key = ?");
     int count;
     while ((limit == 0 || moved < limit) &&
            (count = scan(db, scan_statement, &after, to, keys)) > 0) {

@@ -33,7 +33,6 @@ static void test_rotations(void **state)
     rotation.phase = PHASE_FINISH;
     rotation.done = 99;
     rotation.failed = 1;
-    rotation.position = (struct scan_position){.started = true, .generation = 1, .row_id = {1, 2}};
     rotation.finished_ms = 10;
     strcpy(rotation.error, "one row");
     assert_ok(store_rotation_update(tx, &rotation, &err));

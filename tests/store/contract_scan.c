@@ -16,7 +16,8 @@ static uint32_t number_of(const struct credential_row *row)
 
 static struct key_swap swap_to(const struct credential_row *row, uint32_t generation)
 {
-    struct key_swap swap = {.old_generation = row->generation,
+    struct key_swap swap = {.place = row->place,
+                            .old_generation = row->generation,
                             .new_generation = generation,
                             .old_wrapped = row->wrapped,
                             .new_wrapped = row->wrapped};
@@ -102,8 +103,10 @@ static void test_scan_below_and_quarantine(void **state)
     options = (struct scan_options){.limit = 10};
     assert_ok(store_credential_scan(tx, &options, &position, rows, &count, &err));
     assert_int_equal(count, 6);
-    assert_int_equal(rows[4].generation, 2);
-    assert_int_equal(number_of(&rows[4]), 1);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t number = number_of(&rows[i]);
+        assert_int_equal(rows[i].generation, number == 1 || number == 4 ? 2 : 1);
+    }
 }
 
 static void test_swap_conflicts(void **state)
@@ -133,6 +136,45 @@ static void test_swap_conflicts(void **state)
     assert_memory_equal(after.ciphertext, row.ciphertext, row.ciphertext_bytes);
     credential_row_free(&row);
     credential_row_free(&after);
+}
+
+/* Rows as a scan found them, of which some have changed since: the others are swapped all the same.
+ */
+static void test_swap_of_a_scan(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    const struct scan_options options = {.below = 2, .limit = 10};
+    struct scan_position position = {0};
+    struct credential_row rows[10];
+    struct key_swap swaps[10];
+    size_t count = 0;
+    fill(fixture->store, 10);
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_credential_scan(tx, &options, &position, rows, &count, &err));
+    assert_int_equal(count, 10);
+    struct key_swap other = swap_to(&rows[3], 5);
+    other.place = 0; /* as by somebody who made no scan */
+    assert_ok(store_credential_swap(tx, &other, 1, &err));
+    assert_true(other.swapped);
+    for (size_t i = 0; i < count; i++) {
+        swaps[i] = swap_to(&rows[i], i == 7 ? 3 : 2);
+        swaps[i].swapped = true;
+    }
+    swaps[5].old_wrapped.bytes[0] ^= 1;
+    swaps[8].place += 1000; /* where it no longer is */
+    assert_ok(store_credential_swap(tx, swaps, count, &err));
+    for (size_t i = 0; i < count; i++) {
+        struct credential_row now = {0};
+        assert_ok(store_credential_get_by_id(tx, rows[i].row_id, &now, &err));
+        bool changes = i != 3 && i != 5 && i != 8;
+        assert_int_equal(swaps[i].swapped, changes);
+        assert_int_equal(now.generation, i == 3 ? 5 : i == 7 ? 3 : changes ? 2 : 1);
+        assert_memory_equal(now.wrapped.bytes,
+                            changes || i == 3 ? swaps[i].new_wrapped.bytes : rows[i].wrapped.bytes,
+                            40);
+        credential_row_free(&now);
+    }
 }
 
 static void test_counts(void **state)
@@ -273,6 +315,7 @@ int contract_scan(void)
         cmocka_unit_test_setup_teardown(test_scan_below_and_quarantine, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(test_swap_conflicts, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_swap_of_a_scan, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_counts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_two_movers, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_every_row_once_in_a_snapshot, fixture_setup,

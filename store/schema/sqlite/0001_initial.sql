@@ -108,7 +108,8 @@ CREATE TABLE mappings (
 
 -- A table with rowid: with the row id as the key of the table itself inner pages would hold whole
 -- rows, and long ciphertexts would make the tree deep. Small things first, the ciphertext last, so
--- that a scan without it reads no overflow page.
+-- that a scan without it reads no overflow page. No index has the generation or the wrapped row
+-- key: a rotation changes both in every row, and would spend as much on the index as on the rows.
 CREATE TABLE credentials (
     row_id          BLOB    NOT NULL CHECK (typeof(row_id) = 'blob' AND length(row_id) = 16),
     generation      INTEGER NOT NULL CHECK (generation BETWEEN 0 AND 4294967295),
@@ -126,8 +127,6 @@ CREATE TABLE credentials (
 );
 CREATE UNIQUE INDEX credentials_by_row_id ON credentials (row_id);
 CREATE UNIQUE INDEX credentials_by_principal ON credentials (application_id, principal);
--- The order of scans; counts for each generation read this index alone.
-CREATE INDEX credentials_by_generation ON credentials (generation, row_id);
 
 CREATE TABLE rotations (
     id                  INTEGER PRIMARY KEY,
@@ -144,9 +143,6 @@ CREATE TABLE rotations (
     reencrypt           INTEGER NOT NULL,
     full_speed          INTEGER NOT NULL,
     verify              INTEGER NOT NULL,
-    position_started    INTEGER NOT NULL,
-    position_generation INTEGER NOT NULL,
-    position_row_id     BLOB    NOT NULL,
     without_nodes       TEXT    NOT NULL,
     renew_born          INTEGER NOT NULL,
     started_ms          INTEGER NOT NULL,
