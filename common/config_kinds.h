@@ -1,4 +1,5 @@
-/* What a value of the configuration file can be. For common/config*.c and common/settings.c only. */
+/* What a value of the configuration file can be. For common/config*.c and common/settings.c only.
+ */
 #ifndef SSO_COMMON_CONFIG_KINDS_H
 #define SSO_COMMON_CONFIG_KINDS_H
 

@@ -109,3 +109,9 @@ void token_identity_uri(const struct token_identity *token, char out[static TOKE
         separator = ";";
     }
 }
+
+bool token_identity_same(const struct token_identity *a, const struct token_identity *b)
+{
+    return strcmp(a->token, b->token) == 0 && strcmp(a->serial, b->serial) == 0 &&
+           strcmp(a->manufacturer, b->manufacturer) == 0 && strcmp(a->model, b->model) == 0;
+}

@@ -103,6 +103,8 @@ void sealed_key_binding(const uint8_t system_id[static SYSTEM_ID_BYTES],
 void generation_label(const uint8_t system_id[static SYSTEM_ID_BYTES], uint32_t number,
                       char out[static GENERATION_LABEL_SIZE]);
 
+bool token_identity_same(const struct token_identity *a, const struct token_identity *b);
+
 /* "pkcs11:token=…;serial=…" with reserved characters percent-encoded (RFC 7512 §2.3). */
 #define TOKEN_URI_SIZE 400
 void token_identity_uri(const struct token_identity *token, char out[static TOKEN_URI_SIZE]);

@@ -168,6 +168,21 @@ static void canonical_generation_token(const struct policy *policy,
     encode_u64(encoder, (uint64_t)row->destroyed_ms);
 }
 
+static void canonical_audit_key(const struct policy *policy, const struct audit_key *row,
+                                struct canonical *out)
+{
+    struct encoder *encoder = &out->encoder;
+    begin(out, policy, "sso-hsm audit key v1", 1);
+    encode_fixed(encoder, row->id, sizeof row->id);
+    encode_text(encoder, row->token.token);
+    encode_text(encoder, row->token.serial);
+    encode_text(encoder, row->token.manufacturer);
+    encode_text(encoder, row->token.model);
+    encode_text(encoder, row->node);
+    encode_fixed(encoder, row->public_key, sizeof row->public_key);
+    encode_u64(encoder, (uint64_t)row->since_ms);
+}
+
 void policy_tag_application(const struct policy *policy, struct application *application)
 {
     struct canonical canonical;
@@ -201,6 +216,13 @@ void policy_tag_generation_token(const struct policy *policy, struct generation_
     struct canonical canonical;
     canonical_generation_token(policy, token, &canonical);
     make_tag(policy, &canonical, token->tag);
+}
+
+void policy_tag_audit_key(const struct policy *policy, struct audit_key *key)
+{
+    struct canonical canonical;
+    canonical_audit_key(policy, key, &canonical);
+    make_tag(policy, &canonical, key->tag);
 }
 
 enum sso_code policy_check_application(const struct policy *policy,
@@ -255,4 +277,14 @@ enum sso_code policy_check_generation_token(const struct policy *policy,
     int used = snprintf(name, sizeof name, "%u in ", token->number);
     token_identity_uri(&token->token, name + used);
     return tampered(err, "generation", name);
+}
+
+enum sso_code policy_check_audit_key(const struct policy *policy, const struct audit_key *key,
+                                     struct sso_error *err)
+{
+    struct canonical canonical;
+    char name[2 * AUDIT_KEY_ID_BYTES + 1];
+    canonical_audit_key(policy, key, &canonical);
+    hex_encode(key->id, sizeof key->id, name);
+    return tag_fits(policy, &canonical, key->tag) ? SSO_OK : tampered(err, "audit key", name);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/audit_key.h"
 #include "common/error.h"
 #include "common/generation.h"
 #include "common/row.h"
@@ -92,6 +93,7 @@ void policy_tag_mapping(const struct policy *policy, struct mapping *mapping);
 void policy_tag_setting(const struct policy *policy, struct setting *setting);
 void policy_tag_generation(const struct policy *policy, struct generation *generation);
 void policy_tag_generation_token(const struct policy *policy, struct generation_token *token);
+void policy_tag_audit_key(const struct policy *policy, struct audit_key *key);
 
 /* SSO_POLICY_TAMPERED, with the name of the row, unless the tag fits. */
 enum sso_code policy_check_application(const struct policy *policy,
@@ -108,5 +110,8 @@ enum sso_code policy_check_generation_token(const struct policy *policy,
                                             const struct generation_token *token,
                                             struct sso_error *err)
     __attribute__((warn_unused_result));
+
+enum sso_code policy_check_audit_key(const struct policy *policy, const struct audit_key *key,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
 
 #endif

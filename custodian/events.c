@@ -130,6 +130,16 @@ const struct event_facts event_table[EVENTS] = {
             "put audit-head of the state directory aside with the findings.",
             true,
         },
+    [EVENT_AUDIT_UNSIGNED] =
+        {
+            "audit_unsigned",
+            SEVERITY_WARNING,
+            "The ends of the audit chains are not signed: since the last signature only the "
+            "state directory and the journal know them.",
+            "See the text. Where no token in use has an audit signing key, the next ceremony "
+            "(sso-hsm key generate) makes one.",
+            true,
+        },
     [EVENT_POLICY_TAMPERED] =
         {
             "policy_tampered",

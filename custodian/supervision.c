@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "custodian/audit_signer.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "custodian/rotation_manager.h"
@@ -26,6 +27,7 @@ struct supervision {
     pthread_cond_t changed;
     bool stopping, woken, looked;
     unsigned lost[CONFIG_HSM_MAX]; /* workers_lost as last told */
+    struct audit_signer *signer;
     uint64_t backoff_ms;
     int64_t next_poll_ms; /* boot clock */
 };
@@ -286,6 +288,7 @@ static uint64_t look(struct supervision *self, bool woken)
     if (ready) {
         rotation_manager_take_up(custodian->rotation);
         row_key_cache_expire(custodian->cache);
+        audit_signer_look(self->signer, custodian);
     }
     watch_audit(custodian);
     if (self->backoff_ms != 0)
@@ -352,8 +355,10 @@ enum sso_code supervision_start(struct custodian *custodian, struct supervision 
                                 struct sso_error *err)
 {
     struct supervision *self = calloc(1, sizeof *self);
-    if (self == NULL)
+    if (self == NULL || (self->signer = audit_signer_new()) == NULL) {
+        free(self);
         return sso_fail(err, SSO_NO_MEMORY, "no memory for supervision");
+    }
     self->custodian = custodian;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -363,6 +368,7 @@ enum sso_code supervision_start(struct custodian *custodian, struct supervision 
     pthread_mutex_init(&self->lock, NULL);
     int why = pthread_create(&self->thread, NULL, supervision_thread, self);
     if (why != 0) {
+        audit_signer_free(self->signer);
         free(self);
         return sso_fail_errno(err, SSO_NO_MEMORY, why, "supervision does not start");
     }
@@ -390,6 +396,7 @@ void supervision_stop(struct supervision **supervision)
     pthread_join(self->thread, NULL);
     pthread_mutex_destroy(&self->lock);
     pthread_cond_destroy(&self->changed);
+    audit_signer_free(self->signer);
     free(self);
     *supervision = NULL;
 }

@@ -39,6 +39,9 @@ enum frame_kind {
     FRAME_EVIDENCE,
     FRAME_DESTROY,
     FRAME_PROBE,
+    FRAME_AUDIT_MAKE, /* the audit signing key of this token */
+    FRAME_AUDIT_SIGN,
+    FRAME_AUDIT_DESTROY,
     /* Ceremonies with a backup: worker_backup.c. */
     FRAME_RANDOM,
     FRAME_GENERATE_BACKED,

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/audit_key.h"
 #include "common/config.h"
 #include "common/error.h"
 #include "common/generation.h"
@@ -194,6 +195,19 @@ enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
     __attribute__((warn_unused_result));
 enum sso_code hsm_destroy_key(struct hsm *hsm, const struct generation_key *key,
                               struct sso_error *err) __attribute__((warn_unused_result));
+
+/* The audit signing key of this token (common/audit_key.h). `make` sets id, token and public key;
+ * since and node are the caller's. SSO_TOKEN_NOT_SUITABLE: the token can do no ECDSA on P-256. */
+enum sso_code hsm_audit_make(struct hsm *hsm, const uint8_t system_id[static SYSTEM_ID_BYTES],
+                             struct audit_key *key, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* SSO_NOT_FOUND: this token does not hold the key. The signature has been checked. */
+enum sso_code hsm_audit_sign(struct hsm *hsm, const struct audit_key *key,
+                             const uint8_t digest[static AUDIT_DIGEST_BYTES],
+                             uint8_t signature[static AUDIT_SIGNATURE_BYTES], struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code hsm_audit_destroy(struct hsm *hsm, const struct audit_key *key, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 /* One line of doctor: id as in INTERFACE §3 ("mechanism.aes-key-wrap"). */
 enum check_result { CHECK_PASS, CHECK_WARN, CHECK_FAIL, CHECK_SKIP };

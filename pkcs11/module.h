@@ -43,6 +43,7 @@
     X(DecryptInit)                                                                                 \
     X(Decrypt)                                                                                     \
     X(SignInit)                                                                                    \
+    X(Sign)                                                                                        \
     X(VerifyInit)
 
 enum module_function {

@@ -68,7 +68,7 @@ enum sso_code worker_check_suite(struct worker_thread *thread, const struct suit
 enum sso_code worker_read_generation(struct decoder *request, struct generation_key *out,
                                      struct sso_error *err) __attribute__((warn_unused_result));
 
-/* OPEN, FORGET, GENERATE, EVIDENCE, DESTROY, PROBE. */
+/* OPEN, FORGET, GENERATE, EVIDENCE, DESTROY, PROBE, AUDIT_…. */
 enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,
                              struct decoder *request, struct sso_error *err)
     __attribute__((warn_unused_result));

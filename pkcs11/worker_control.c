@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "pkcs11/audit_signing.h"
 #include "pkcs11/canary.h"
 #include "pkcs11/evidence.h"
 #include "pkcs11/key.h"
@@ -115,6 +116,38 @@ static void probe(struct worker_thread *thread)
         frame_put_check(&thread->reply, &checks[i]);
 }
 
+/* The audit signing key: its id, and what each kind of frame has beside it. */
+static enum sso_code audit(struct worker_thread *thread, enum frame_kind kind,
+                           struct decoder *request, struct sso_error *err)
+{
+    struct session *session = &thread->session;
+    struct audit_key key = {0};
+    uint8_t system_id[SYSTEM_ID_BYTES], digest[AUDIT_DIGEST_BYTES];
+    uint8_t signature[AUDIT_SIGNATURE_BYTES];
+    if (kind == FRAME_AUDIT_MAKE)
+        decode_fixed(request, system_id, sizeof system_id);
+    decode_fixed(request, key.id, sizeof key.id);
+    if (kind == FRAME_AUDIT_SIGN)
+        decode_fixed(request, digest, sizeof digest);
+    enum sso_code code = decode_end(request, "audit key", err);
+    if (code != SSO_OK)
+        return code;
+    switch (kind) {
+    case FRAME_AUDIT_MAKE:
+        code = audit_signing_make(session, system_id, &key, err);
+        if (code == SSO_OK)
+            encode_fixed(&thread->reply, key.public_key, sizeof key.public_key);
+        return code;
+    case FRAME_AUDIT_SIGN:
+        code = audit_signing_sign(session, key.id, digest, signature, err);
+        if (code == SSO_OK)
+            encode_fixed(&thread->reply, signature, sizeof signature);
+        return code;
+    default:
+        return audit_signing_destroy(session, key.id, err);
+    }
+}
+
 enum sso_code worker_read_generation(struct decoder *request, struct generation_key *out,
                                      struct sso_error *err)
 {
@@ -139,6 +172,8 @@ enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,
         generation_table_remove(&thread->worker->table, decode_u32(request));
         return SSO_OK;
     }
+    if (kind == FRAME_AUDIT_MAKE || kind == FRAME_AUDIT_SIGN || kind == FRAME_AUDIT_DESTROY)
+        return audit(thread, kind, request, err);
     if (kind >= FRAME_RANDOM)
         return worker_backup(thread, kind, request, err);
     code = worker_read_generation(request, &generation, err);

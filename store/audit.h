@@ -7,9 +7,11 @@
 #include <stdint.h>
 
 #include "common/audit_head.h"
+#include "common/audit_key.h"
 #include "common/audit_record.h"
 #include "common/error.h"
 
+struct store;
 struct store_tx;
 
 /* Continues the chain of records[0].node (all of one node): sets number and hash of each. The
@@ -28,5 +30,35 @@ enum sso_code store_audit_holds(struct store_tx *tx, const struct audit_head *he
                                 struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code store_audit_heads(struct store_tx *tx, struct audit_head **out, size_t *count,
                                 struct sso_error *err) __attribute__((warn_unused_result));
+
+/* SSO_ALREADY_EXISTS. */
+enum sso_code store_audit_key_insert(struct store_tx *tx, const struct audit_key *key,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+/* By time. A row whose bytes cannot be one comes back with an id, where that can be read, and
+ * nothing else: a tag that never fits, and a key that no signature is of. */
+enum sso_code store_audit_key_list(struct store_tx *tx, struct audit_key **out, size_t *count,
+                                   struct sso_error *err) __attribute__((warn_unused_result));
+/* The last one; number 0 where there is none. */
+enum sso_code store_audit_signature_latest(struct store_tx *tx, struct audit_signature *out,
+                                           struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* SSO_VERSION_CONFLICT unless its number is the next. */
+enum sso_code store_audit_signature_insert(struct store_tx *tx,
+                                           const struct audit_signature *signature,
+                                           struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* The first with number > after; its number is 0 where there is none. What cannot be read of one is
+ * empty, so that its signature does not fit. */
+enum sso_code store_audit_signature_next(struct store_tx *tx, uint64_t after,
+                                         struct audit_signature *out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* For whoever signs: the heads as they are now, under the next number. *news: they are not those of
+ * the last signature, which makes another one worth while. Key and signature are the caller's, who
+ * hands it to store_audit_sign (a transaction of its own; SSO_VERSION_CONFLICT: begin anew). */
+enum sso_code store_audit_to_sign(struct store *store, struct audit_signature *out, bool *news,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code store_audit_sign(struct store *store, const struct audit_signature *signature,
+                               struct sso_error *err) __attribute__((warn_unused_result));
 
 #endif

@@ -144,6 +144,19 @@ struct store_audit_ops {
                            struct sso_error *err);
 };
 
+struct store_audit_key_ops {
+    enum sso_code (*insert)(struct store_tx *tx, const struct audit_key *key,
+                            struct sso_error *err);
+    enum sso_code (*list)(struct store_tx *tx, struct audit_key **out, size_t *count,
+                          struct sso_error *err);
+    enum sso_code (*signature_latest)(struct store_tx *tx, struct audit_signature *out,
+                                      struct sso_error *err);
+    enum sso_code (*signature_insert)(struct store_tx *tx, const struct audit_signature *signature,
+                                      struct sso_error *err);
+    enum sso_code (*signature_next)(struct store_tx *tx, uint64_t after,
+                                    struct audit_signature *out, struct sso_error *err);
+};
+
 struct store_refusal_ops {
     enum sso_code (*put)(struct store_tx *tx, const struct token_identity *token, const char *node,
                          struct sso_error *err);
@@ -183,6 +196,7 @@ struct store_ops {
     const struct store_quarantine_ops *quarantine;
     const struct store_exposed_ops *exposed;
     const struct store_audit_ops *audit;
+    const struct store_audit_key_ops *audit_key;
     const struct store_refusal_ops *refusal;
 };
 

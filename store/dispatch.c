@@ -347,3 +347,36 @@ enum sso_code store_refusal_clear(struct store_tx *tx, const struct token_identi
     enum sso_code rc = store_must_write(tx, __func__, err);
     return rc != SSO_OK ? rc : tx->store->ops->refusal->clear(tx, token, err);
 }
+
+enum sso_code store_audit_key_insert(struct store_tx *tx, const struct audit_key *key,
+                                     struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->audit_key->insert(tx, key, err);
+}
+
+enum sso_code store_audit_key_list(struct store_tx *tx, struct audit_key **out, size_t *count,
+                                   struct sso_error *err)
+{
+    return tx->store->ops->audit_key->list(tx, out, count, err);
+}
+
+enum sso_code store_audit_signature_latest(struct store_tx *tx, struct audit_signature *out,
+                                           struct sso_error *err)
+{
+    return tx->store->ops->audit_key->signature_latest(tx, out, err);
+}
+
+enum sso_code store_audit_signature_insert(struct store_tx *tx,
+                                           const struct audit_signature *signature,
+                                           struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->audit_key->signature_insert(tx, signature, err);
+}
+
+enum sso_code store_audit_signature_next(struct store_tx *tx, uint64_t after,
+                                         struct audit_signature *out, struct sso_error *err)
+{
+    return tx->store->ops->audit_key->signature_next(tx, after, out, err);
+}

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/ceremony/installation.h"
+#include "cli/ceremony/signing.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/row.h"
@@ -21,6 +22,7 @@ struct birth {
     struct evidence evidence;
     struct sealed_key sealed;
     struct audit_record records[2];
+    struct signer signer;
 };
 
 static enum sso_code check_state_directory(const struct config *config, struct sso_error *err)
@@ -113,6 +115,8 @@ static enum sso_code store_birth(struct ceremony *ceremony, struct birth *birth,
         rc = store_sealed_key_insert(tx, &birth->sealed, err);
     if (rc == SSO_OK)
         rc = store_audit_append(tx, birth->records, 2, err);
+    if (rc == SSO_OK)
+        rc = signer_store(ceremony, &birth->signer, tx, err);
     return rc == SSO_OK ? store_commit(&tx, err) : rc;
 }
 
@@ -139,10 +143,17 @@ static enum sso_code finish_birth(struct ceremony *ceremony, struct birth *birth
     birth->generation.wraps += 1; /* the policy key */
     policy_tag_generation(&ceremony->policy, &birth->generation);
     policy_tag_generation_token(&ceremony->policy, &birth->token);
+    rc = signer_open(ceremony, installation_pool(ceremony, NULL), &birth->signer, err);
+    if (rc != SSO_OK)
+        return rc;
     rc = store_birth(ceremony, birth, err);
-    if (rc == SSO_OK)
-        console_keep_head(ceremony, &birth->records[1], true);
-    return rc;
+    if (rc != SSO_OK) {
+        signer_undo(&birth->signer);
+        return rc;
+    }
+    console_keep_head(ceremony, &birth->records[1], true);
+    signer_sign_heads(ceremony, &birth->signer);
+    return SSO_OK;
 }
 
 static enum sso_code make_system(struct ceremony *ceremony, enum suite_id suite,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/ceremony/installation.h"
+#include "cli/ceremony/signing.h"
 #include "common/json.h"
 
 #define NUMBERS_PASSED_MAX 16
@@ -52,7 +53,8 @@ static enum sso_code open_all(struct ceremony *ceremony, struct sso_error *err)
 static enum sso_code store_generation(struct ceremony *ceremony,
                                       const struct generation *generation,
                                       const struct generation_token *token,
-                                      struct audit_record *record, struct sso_error *err)
+                                      const struct signer *signer, struct audit_record *record,
+                                      struct sso_error *err)
 {
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
@@ -62,6 +64,8 @@ static enum sso_code store_generation(struct ceremony *ceremony,
         rc = store_generation_token_put(tx, token, err);
     if (rc == SSO_OK)
         rc = store_audit_append(tx, record, 1, err);
+    if (rc == SSO_OK)
+        rc = signer_store(ceremony, signer, tx, err);
     return rc == SSO_OK ? store_commit(&tx, err) : rc;
 }
 
@@ -131,6 +135,7 @@ static enum sso_code finish_generation(struct ceremony *ceremony, struct generat
 {
     char target[32];
     struct audit_record record;
+    struct signer signer;
     snprintf(target, sizeof target, "generation %u", generation->number);
     /* A fresh worker opens it: proof that the key is really in the token. */
     enum sso_code rc = keyring_open(ceremony->keyring, generation, token, 1, true, err);
@@ -141,10 +146,17 @@ static enum sso_code finish_generation(struct ceremony *ceremony, struct generat
     generation->no_backup = true;
     policy_tag_generation(&ceremony->policy, generation);
     policy_tag_generation_token(&ceremony->policy, token);
-    rc = store_generation(ceremony, generation, token, &record, err);
-    if (rc == SSO_OK)
-        console_keep_head(ceremony, &record, false);
-    return rc;
+    rc = signer_open(ceremony, keyring_pool(ceremony->keyring, generation->number), &signer, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = store_generation(ceremony, generation, token, &signer, &record, err);
+    if (rc != SSO_OK) {
+        signer_undo(&signer);
+        return rc;
+    }
+    console_keep_head(ceremony, &record, false);
+    signer_sign_heads(ceremony, &signer);
+    return SSO_OK;
 }
 
 static void tell_of_pending(const struct ceremony *ceremony, const struct generation *active)

@@ -8,9 +8,9 @@ MODULE_USAGES = ["encrypt", "decrypt", "sign", "verify", "derive"]
 
 
 def objects(token):
-    """The objects of a token as pkcs11-tool prints them, one dict each."""
+    """The secret keys of a token as pkcs11-tool prints them, one dict each."""
     found = []
-    for line in token.pkcs11_tool("-O").splitlines():
+    for line in token.pkcs11_tool("-O", "--type", "secrkey").splitlines():
         if line and not line.startswith(" "):
             found.append({"kind": line})
         elif ":" in line and found:

@@ -312,12 +312,48 @@ static void test_keyring(void **state)
     test_token_free(&other);
 }
 
+static void test_audit_key(void **state)
+{
+    const uint8_t system_id[SYSTEM_ID_BYTES] = {7};
+    struct audit_key key = {.since_ms = 5, .node = "node1"}, other;
+    struct sso_error err = {0};
+    uint8_t digest[AUDIT_DIGEST_BYTES], signature[AUDIT_SIGNATURE_BYTES];
+    char pem[AUDIT_KEY_PEM_SIZE];
+    (void)state;
+    assert_ok(hsm_audit_make(hsm, system_id, &key, &err), &err);
+    assert_string_equal(key.token.token, "first");
+    assert_int_equal(key.since_ms, 5);
+    audit_text_digest(system_id, "test", "text", 4, digest);
+    assert_ok(hsm_audit_sign(hsm, &key, digest, signature, &err), &err);
+    assert_true(audit_key_verifies(&key, digest, signature));
+    for (size_t i = 0; i < sizeof signature; i++) {
+        signature[i] ^= 1;
+        assert_false(audit_key_verifies(&key, digest, signature));
+        signature[i] ^= 1;
+    }
+    digest[3] ^= 1;
+    assert_false(audit_key_verifies(&key, digest, signature));
+    digest[3] ^= 1;
+    assert_true(audit_key_pem(&key, pem));
+    assert_non_null(strstr(pem, "BEGIN PUBLIC KEY"));
+    /* The public key of another is found out before the signature leaves. */
+    other = key;
+    assert_ok(hsm_audit_make(hsm, system_id, &key, &err), &err);
+    assert_memory_not_equal(other.id, key.id, sizeof key.id);
+    memcpy(other.public_key, key.public_key, sizeof key.public_key);
+    assert_int_equal(hsm_audit_sign(hsm, &other, digest, signature, &err), SSO_WRONG_MASTER_SECRET);
+    assert_ok(hsm_audit_destroy(hsm, &key, &err), &err);
+    assert_int_equal(hsm_audit_sign(hsm, &key, digest, signature, &err), SSO_NOT_FOUND);
+    assert_ok(hsm_audit_destroy(hsm, &other, &err), &err);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_bad_items),
         cmocka_unit_test(test_canary),     cmocka_unit_test(test_evidence_and_destroy),
         cmocka_unit_test(test_probe),      cmocka_unit_test(test_keyring),
+        cmocka_unit_test(test_audit_key),
     };
     struct sso_error err = {0};
     wiping_allocator_install();

@@ -169,6 +169,27 @@ CREATE TABLE exposed (
     since_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Public parts of the keys that sign the heads of the chains; the first column is CKA_ID.
+CREATE TABLE audit_keys (
+    id           BLOB    NOT NULL PRIMARY KEY,
+    token        TEXT    NOT NULL,
+    serial       TEXT    NOT NULL,
+    manufacturer TEXT    NOT NULL,
+    model        TEXT    NOT NULL,
+    node         TEXT    NOT NULL,
+    public_key   BLOB    NOT NULL,
+    since_ms     INTEGER NOT NULL,
+    tag          BLOB    NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE audit_signatures (
+    number    INTEGER PRIMARY KEY,
+    time_ms   INTEGER NOT NULL,
+    key_id    BLOB    NOT NULL,
+    heads     BLOB    NOT NULL, -- count, then node, number and hash of each (common/encode.h)
+    signature BLOB    NOT NULL
+);
+
 CREATE TABLE audit (
     node        TEXT    NOT NULL,
     number      INTEGER NOT NULL,
