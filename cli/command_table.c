@@ -175,6 +175,23 @@ const struct command command_table[] = {
     {"mapping delete", COMMAND_API, "APP PRINCIPAL",
      "Deletes the mapping and the credential of PRINCIPAL.\n", command_mapping_delete},
 
+    {"config get", COMMAND_API, "APP [--refresh]",
+     "Shows the configuration of an application of type config. Masked properties are left out,\n"
+     "by name, where the caller administers the system and is neither administrator, user nor\n"
+     "reader of the application.\n"
+     "\n"
+     "  --refresh       not from the cache\n",
+     command_config_get},
+    {"config set", COMMAND_API, "APP [LABEL …] [--stdin [--partial]]",
+     "Sets the configuration. Asks for each property without echo, or only for those that are\n"
+     "named; the others stay. Values are never taken from the command line.\n"
+     "\n"
+     "  --stdin         one JSON object {LABEL:VALUE,…} from standard input: all properties\n"
+     "  --partial       only those that are in it; the others stay\n",
+     command_config_set},
+    {"config delete", COMMAND_API, "APP", "Deletes the configuration. The application stays.\n",
+     command_config_delete},
+
     {"settings show", COMMAND_API, "",
      "Shows the settings in the database, which count for all nodes, and what is proposed.\n",
      command_settings_show},
@@ -230,10 +247,6 @@ const struct command command_table[] = {
     {"key confirm", COMMAND_LATER, "", "a second administrator comes with a later version", NULL},
     {"key mark-compromised", COMMAND_LATER, "",
      "answering a disclosed key comes with a later version", NULL},
-    {"config get", COMMAND_LATER, "", "the configuration store comes with a later version", NULL},
-    {"config set", COMMAND_LATER, "", "the configuration store comes with a later version", NULL},
-    {"config delete", COMMAND_LATER, "", "the configuration store comes with a later version",
-     NULL},
     {"ticket issue", COMMAND_LATER, "", "tickets come with a later version", NULL},
     {"ticket redeem", COMMAND_LATER, "", "tickets come with a later version", NULL},
     {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},

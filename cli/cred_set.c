@@ -1,19 +1,11 @@
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cli/api.h"
 #include "cli/arguments.h"
-#include "cli/line_reader.h"
+#include "cli/fields_input.h"
 #include "cli/output.h"
 #include "cli/prepare.h"
-#include "cli/prompt.h"
 #include "common/json.h"
-#include "common/row.h"
-#include "common/secret.h"
-
-/* 32 values of 64 KiB, every byte of them written as \u00xx. */
-#define STDIN_BYTES_MAX ((size_t)16 << 20)
 
 /* {"external_user"?, "fields": {…}}, or the fields alone. A field may be called "fields" too: its
  * value is text then and no object. */
@@ -36,62 +28,21 @@ static enum sso_code body_of(json_t *object, json_t **body, struct sso_error *er
 
 static enum sso_code body_from_stdin(json_t **body, struct sso_error *err)
 {
-    char *text = NULL;
-    size_t length = 0;
-    enum sso_code rc = read_whole(STDIN_FILENO, STDIN_BYTES_MAX, &text, &length, err);
-    if (rc != SSO_OK)
-        return rc;
-    json_t *object = json_parse(text, length, err);
-    wiping_free(text);
-    if (object == NULL) {
-        sso_error_context(err, "standard input");
-        return SSO_BAD_REQUEST;
-    }
-    rc = body_of(object, body, err);
+    json_t *object = NULL;
+    enum sso_code rc = fields_from_stdin(&object, err);
+    if (rc == SSO_OK)
+        rc = body_of(object, body, err);
     json_decref(object);
     return rc;
-}
-
-static enum sso_code ask_field(const char *label, json_t *fields, struct sso_error *err)
-{
-    SECRET_AUTO value = {0};
-    enum sso_code rc = prompt_secret(label, FIELD_VALUE_BYTES_MAX, &value, err);
-    if (rc != SSO_OK)
-        return rc;
-    json_t *text =
-        json_stringn(value.length_bytes > 0 ? (const char *)value.data : "", value.length_bytes);
-    if (text == NULL)
-        return sso_fail(err, SSO_BAD_REQUEST, "the value of %s is not valid UTF-8", label);
-    json_object_set_new(fields, label, text);
-    return SSO_OK;
 }
 
 static enum sso_code body_from_terminal(struct cli *cli, const char *application, json_t **body,
                                         struct sso_error *err)
 {
-    if (!prompt_possible())
-        return sso_fail(err, SSO_USAGE,
-                        "standard input is no terminal: give the fields with --stdin");
-    json_t *described = NULL;
-    enum sso_code rc = api_get(cli, &described, err, "/v1/apps/%s", application);
-    if (rc != SSO_OK)
-        return rc;
-    json_t *object = json_object();
-    json_t *fields = json_object();
-    json_object_set_new(object, "fields", fields);
-    size_t i;
-    const json_t *field;
-    json_array_foreach(json_object_get(described, "fields"), i, field)
-    {
-        const char *label = json_string_value(json_object_get(field, "label"));
-        if (rc == SSO_OK && label != NULL)
-            rc = ask_field(label, fields, err);
-    }
-    json_decref(described);
-    if (rc != SSO_OK)
-        json_decref(object);
-    else
-        *body = object;
+    json_t *fields = NULL;
+    enum sso_code rc = fields_from_terminal(cli, application, NULL, &fields, err);
+    if (rc == SSO_OK)
+        *body = json_pack("{s:o}", "fields", fields);
     return rc;
 }
 

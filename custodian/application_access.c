@@ -56,14 +56,32 @@ bool application_is_administered(struct request *request, const struct applicati
     return (roles & (ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN | ROLE_APP_ADMIN)) != 0;
 }
 
+enum sso_code application_takes_credentials(const struct application *application,
+                                            struct sso_error *err)
+{
+    if (application->type != APPLICATION_CONFIG)
+        return SSO_OK;
+    return sso_fail(err, SSO_BAD_REQUEST,
+                    "application %s holds configuration, not credentials: see /config",
+                    application->name);
+}
+
+enum sso_code application_takes_configuration(const struct application *application,
+                                              struct sso_error *err)
+{
+    if (application->type == APPLICATION_CONFIG)
+        return SSO_OK;
+    return sso_fail(err, SSO_BAD_REQUEST,
+                    "application %s holds credentials, not configuration: it is of type %s",
+                    application->name, application_type_name(application->type));
+}
+
 enum sso_code application_takes_principal(const struct application *application,
                                           const char *principal, struct sso_error *err)
 {
-    if (application->type == APPLICATION_CONFIG)
-        return sso_fail(err, SSO_BAD_REQUEST, "application %s holds configuration, not credentials",
-                        application->name);
-    if (application->type != APPLICATION_GROUP)
-        return SSO_OK;
+    enum sso_code rc = application_takes_credentials(application, err);
+    if (rc != SSO_OK || application->type != APPLICATION_GROUP)
+        return rc;
     for (size_t i = 0; i < application->user_group_count; i++) {
         if (strcmp(application->users[i], principal) == 0)
             return SSO_OK;

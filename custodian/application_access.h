@@ -25,6 +25,13 @@ enum sso_code application_for_request(struct request *request, const char *name,
 
 /* May the caller change this application, its mappings and credentials (DESIGN §10)? */
 bool application_is_administered(struct request *request, const struct application *application);
+/* SSO_BAD_REQUEST where the application is of the other kind. */
+enum sso_code application_takes_credentials(const struct application *application,
+                                            struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code application_takes_configuration(const struct application *application,
+                                              struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Can the application have a credential or mapping of this principal? In a group application it is
  * one of its user groups; configuration has none. SSO_BAD_REQUEST. */
 enum sso_code application_takes_principal(const struct application *application,

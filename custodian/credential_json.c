@@ -15,7 +15,7 @@ static bool has_field(const struct application *application, const char *label)
 }
 
 static enum sso_code surplus_refused(const json_t *fields, const struct application *application,
-                                     struct sso_error *err)
+                                     const char *word, struct sso_error *err)
 {
     const char *label;
     json_t *value;
@@ -25,33 +25,42 @@ static enum sso_code surplus_refused(const json_t *fields, const struct applicat
             continue;
         size_t length = strlen(label);
         bool can_be_shown = length <= FIELD_LABEL_BYTES_MAX && text_is_clean_utf8(label, length);
-        return sso_fail(err, SSO_BAD_REQUEST, "fields: application %s has no field %s",
+        return sso_fail(err, SSO_BAD_REQUEST, "%s: application %s has no field %s", word,
                         application->name, can_be_shown ? label : "of such a name");
     }
     return SSO_OK;
 }
 
-static enum sso_code fields_check(const json_t *fields, const struct application *application,
-                                  struct sso_error *err)
+static enum sso_code value_check(const char *label, const json_t *value, const char *word,
+                                 struct sso_error *err)
+{
+    if (!json_is_string(value))
+        return sso_fail(err, SSO_BAD_REQUEST, "%s: %s must be text", word, label);
+    if (json_string_length(value) > FIELD_VALUE_BYTES_MAX)
+        return sso_fail(err, SSO_BAD_REQUEST, "%s: %s is longer than %d bytes", word, label,
+                        FIELD_VALUE_BYTES_MAX);
+    return SSO_OK;
+}
+
+enum sso_code credential_fields_check(const json_t *fields, const struct application *application,
+                                      bool all, const char *word, struct sso_error *err)
 {
     if (!json_is_object(fields))
         return sso_fail(err, SSO_BAD_REQUEST,
-                        "fields must be an object with a text for each field of application %s",
+                        "%s must be an object with a text for each field of application %s", word,
                         application->name);
     for (size_t i = 0; i < application->field_count; i++) {
         const char *label = application->field[i].label;
         const json_t *value = json_object_get(fields, label);
-        if (value == NULL)
+        enum sso_code rc = SSO_OK;
+        if (value == NULL && all)
             return sso_fail(err, SSO_BAD_REQUEST,
-                            "fields: %s is missing; all fields of application %s must be given",
+                            "%s: %s is missing; all fields of application %s must be given", word,
                             label, application->name);
-        if (!json_is_string(value))
-            return sso_fail(err, SSO_BAD_REQUEST, "fields: %s must be text", label);
-        if (json_string_length(value) > FIELD_VALUE_BYTES_MAX)
-            return sso_fail(err, SSO_BAD_REQUEST, "fields: %s is longer than %d bytes", label,
-                            FIELD_VALUE_BYTES_MAX);
+        if (value != NULL && (rc = value_check(label, value, word, err)) != SSO_OK)
+            return rc;
     }
-    return surplus_refused(fields, application, err);
+    return surplus_refused(fields, application, word, err);
 }
 
 enum sso_code credential_input_read(const json_t *object, const struct application *application,
@@ -69,7 +78,7 @@ enum sso_code credential_input_read(const json_t *object, const struct applicati
                             EXTERNAL_USER_BYTES_MAX);
     }
     const json_t *fields = json_object_get(object, "fields");
-    enum sso_code rc = fields_check(fields, application, err);
+    enum sso_code rc = credential_fields_check(fields, application, true, "fields", err);
     if (rc != SSO_OK)
         return rc;
     out->external_user = text;

@@ -3,6 +3,7 @@
 #define SSO_CUSTODIAN_CREDENTIAL_JSON_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "common/error.h"
 #include "common/policy.h"
@@ -13,6 +14,12 @@ struct credential_input {
     const char *external_user; /* "" where there is none */
     const json_t *fields;      /* an object: exactly the fields of the application, all text */
 };
+
+/* Holds an object of labels and texts against the application's fields; `all`: each must be there.
+ * SSO_BAD_REQUEST names the field, and the object by `word`, never a value. */
+enum sso_code credential_fields_check(const json_t *fields, const struct application *application,
+                                      bool all, const char *word, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 /* Reads "external_user" and "fields" of `object` and holds them against the application.
  * SSO_BAD_REQUEST names the field that is missing, surplus, no text or too long, never a value. */

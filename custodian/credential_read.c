@@ -94,6 +94,10 @@ static enum sso_code view_read(struct reader *reader, struct store_tx *tx,
         own = for_caller || strcmp(query->principal, query->group) == 0;
     }
     enum sso_code rc = application_authorise(request, found, &view->application, own, err);
+    if (rc == SSO_OK && !query->configuration)
+        rc = application_takes_credentials(&view->application, err);
+    else if (rc == SSO_OK)
+        rc = application_takes_configuration(&view->application, err);
     if (rc != SSO_OK || !of_group || !for_caller)
         return rc;
     if (query->group[0] == '\0')

@@ -16,11 +16,15 @@
 #include "common/row.h"
 #include "custodian/request.h"
 
+/* The one row of a configuration application. */
+#define CONFIG_PRINCIPAL "config"
+
 struct credential_query {
     /* In. An item whose problem.code is not SSO_OK is left alone. */
     const char *application;
     const char *principal; /* NULL: whatever is the caller's own. Set by the call in any case: in
                               a group application it becomes `group` */
+    bool configuration;    /* of a configuration application, whose principal is CONFIG_PRINCIPAL */
     bool refresh;          /* ask the HSM even where the cache holds the row key */
 
     /* Out. */

@@ -9,6 +9,7 @@
 #include "common/secret.h"
 #include "custodian/application_access.h"
 #include "custodian/custodian.h"
+#include "custodian/operations.h"
 #include "custodian/rotation_manager.h"
 
 /* The items that go through HSM and database together; at most one for each principal. Everything
@@ -316,9 +317,14 @@ static void round_records(struct round *round)
         struct audit_record *record = &round->record[i];
         const struct credential_item *item = round->item[i];
         *record = round->request->audit;
-        snprintf(record->operation, sizeof record->operation, "credential.set");
-        snprintf(record->target, sizeof record->target, "%s/%s", round->application->name,
-                 item->principal);
+        if (round->application->type != APPLICATION_CONFIG) {
+            snprintf(record->operation, sizeof record->operation, "credential.set");
+            snprintf(record->target, sizeof record->target, "%s/%s", round->application->name,
+                     item->principal);
+        } else {
+            snprintf(record->operation, sizeof record->operation, "%s",
+                     round->request->operation->name);
+        }
         memcpy(record->row_id, item->row.row_id, sizeof record->row_id);
         record->row_version = item->row.version;
     }

@@ -25,16 +25,15 @@ static enum sso_code principal_check(const char *principal, struct sso_error *er
 }
 
 /* May credentials be written to it at all? Asked again in the transaction that writes. */
-static enum sso_code application_takes_credentials(const struct application *application,
-                                                   struct sso_error *err)
+static enum sso_code application_takes_writes(const struct application *application,
+                                              struct sso_error *err)
 {
-    if (application->type == APPLICATION_CONFIG)
-        return application_takes_principal(application, "", err);
-    if (!application->enabled)
+    enum sso_code rc = application_takes_credentials(application, err);
+    if (rc == SSO_OK && !application->enabled)
         return sso_fail(err, SSO_APPLICATION_DISABLED,
                         "application %s is disabled: an administrator of it can enable it",
                         application->name);
-    return SSO_OK;
+    return rc;
 }
 
 /* --- one --- */
@@ -47,7 +46,7 @@ static enum sso_code set_one(struct request *request, const struct application *
         return sso_fail(err, SSO_BAD_REQUEST, "the request needs a JSON object as its body");
     enum sso_code rc;
     if ((rc = json_only_members(request->body, allowed, err)) != SSO_OK ||
-        (rc = application_takes_credentials(application, err)) != SSO_OK ||
+        (rc = application_takes_writes(application, err)) != SSO_OK ||
         (rc = application_takes_principal(application, item->principal, err)) != SSO_OK ||
         (rc = credential_input_read(request->body, application, &item->input, err)) != SSO_OK ||
         (rc = credential_write(request, application, item, 1, err)) != SSO_OK)
@@ -207,7 +206,7 @@ enum sso_code op_credential_batch(struct request *request, struct sso_error *err
     if (request->body == NULL)
         return sso_fail(err, SSO_BAD_REQUEST, "the request needs a JSON object as its body");
     if ((rc = json_only_members(request->body, allowed, err)) != SSO_OK ||
-        (rc = application_takes_credentials(&application, err)) != SSO_OK)
+        (rc = application_takes_writes(&application, err)) != SSO_OK)
         return rc;
     size_t count = json_array_size(json_object_get(request->body, "items"));
     if (count < 1 || count > BATCH_MAX)
@@ -254,6 +253,7 @@ enum sso_code op_credential_show(struct request *request, struct sso_error *err)
         request, request->segment[2], principal_is_own(request, principal), &application, err);
     STORE_TX_AUTO tx = NULL;
     if (rc != SSO_OK || (rc = principal_check(principal, err)) != SSO_OK ||
+        (rc = application_takes_credentials(&application, err)) != SSO_OK ||
         (rc = store_begin(request->custodian->store, STORE_READ, &tx, err)) != SSO_OK)
         return rc;
     return show_from(tx, request, &application, principal, err);
@@ -294,7 +294,8 @@ enum sso_code op_credential_delete(struct request *request, struct sso_error *er
     if ((rc = application_for_request(request, request->segment[2],
                                       principal_is_own(request, principal), &application, err)) !=
             SSO_OK ||
-        (rc = principal_check(principal, err)) != SSO_OK)
+        (rc = principal_check(principal, err)) != SSO_OK ||
+        (rc = application_takes_credentials(&application, err)) != SSO_OK)
         return rc;
     struct deletion deletion = {
         .principal = principal, .version = request->if_match, .record = &request->audit};
@@ -348,8 +349,9 @@ enum sso_code op_credential_list(struct request *request, struct sso_error *err)
     enum sso_code rc =
         application_for_request(request, request->segment[2], false, &application, err);
     STORE_TX_AUTO tx = NULL;
-    if (rc != SSO_OK || (rc = request_query_number(request, "limit", PAGE_DEFAULT, PAGE_MAX, &limit,
-                                                   err)) != SSO_OK)
+    if (rc != SSO_OK || (rc = application_takes_credentials(&application, err)) != SSO_OK ||
+        (rc = request_query_number(request, "limit", PAGE_DEFAULT, PAGE_MAX, &limit, err)) !=
+            SSO_OK)
         return rc;
     if (limit == 0)
         return sso_fail(err, SSO_BAD_REQUEST, "limit must be 1 to %d", PAGE_MAX);

@@ -51,8 +51,9 @@ enum sso_code op_mapping_list(struct request *request, struct sso_error *err)
     enum sso_code rc =
         application_for_request(request, request->segment[2], false, &application, err);
     STORE_TX_AUTO tx = NULL;
-    if (rc != SSO_OK || (rc = request_query_number(request, "limit", PAGE_DEFAULT, PAGE_MAX, &limit,
-                                                   err)) != SSO_OK)
+    if (rc != SSO_OK || (rc = application_takes_credentials(&application, err)) != SSO_OK ||
+        (rc = request_query_number(request, "limit", PAGE_DEFAULT, PAGE_MAX, &limit, err)) !=
+            SSO_OK)
         return rc;
     if (limit == 0)
         return sso_fail(err, SSO_BAD_REQUEST, "limit must be 1 to %d", PAGE_MAX);
@@ -110,7 +111,8 @@ static enum sso_code add_all(struct request *request, struct store_tx *tx, const
     enum sso_code rc = store_application_list(tx, &applications, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
         const struct application *application = &applications[i];
-        if (policy_check_application(&request->custodian->policy, application, NULL) == SSO_OK &&
+        if (application->type != APPLICATION_CONFIG &&
+            policy_check_application(&request->custodian->policy, application, NULL) == SSO_OK &&
             request_authorise(request, application, own && application->type != APPLICATION_GROUP,
                               NULL) == SSO_OK)
             rc = add_of(request, tx, application, principal, list, err);

@@ -34,7 +34,7 @@ static enum sso_code mapping_of_path(struct request *request, struct application
         return sso_fail(err, SSO_BAD_REQUEST,
                         "principal must be 1 to %d bytes of UTF-8 without control characters",
                         PRINCIPAL_BYTES_MAX);
-    return rc;
+    return rc == SSO_OK ? application_takes_credentials(application, err) : rc;
 }
 
 static enum sso_code mapping_read(struct store_tx *tx, const struct policy *policy,

@@ -64,6 +64,13 @@ const struct operation operations[] = {
     {"PUT", MAPPING, "mapping.set", APP_SELF, WRITES, BODY_SMALL, op_mapping_set},
     {"DELETE", MAPPING, "mapping.delete", APP_ADMINS, WRITES, BODY_SMALL, op_mapping_delete},
 
+    {"GET", APP "/config", "config.get", APP_ADMINS | ROLE_APP_USER | ROLE_READER,
+     OPENS | OP_AUDIT | OP_RELAXED, BODY_SMALL, op_config_get},
+    {"PUT", APP "/config", "config.set", APP_ADMINS, WRITES | OP_READY, BODY_LARGE, op_config_set},
+    {"PATCH", APP "/config", "config.update", APP_ADMINS, WRITES | OP_READY, BODY_LARGE,
+     op_config_update},
+    {"DELETE", APP "/config", "config.delete", APP_ADMINS, WRITES, BODY_SMALL, op_config_delete},
+
     {"GET", "/v1/rotation", "rotation.show", ROLE_SSO_ADMIN, OP_DATABASE | OP_QUICK, BODY_SMALL,
      op_rotation_show},
     {"POST", "/v1/rotation", "rotation.start", ROLE_SSO_ADMIN, WRITES | OP_READY, BODY_SMALL,

@@ -57,6 +57,11 @@ enum sso_code op_credential_show(struct request *request, struct sso_error *err)
 enum sso_code op_credential_delete(struct request *request, struct sso_error *err);
 enum sso_code op_credential_list(struct request *request, struct sso_error *err);
 enum sso_code op_credential_batch(struct request *request, struct sso_error *err);
+/* op_config.c */
+enum sso_code op_config_get(struct request *request, struct sso_error *err);
+enum sso_code op_config_set(struct request *request, struct sso_error *err);
+enum sso_code op_config_update(struct request *request, struct sso_error *err);
+enum sso_code op_config_delete(struct request *request, struct sso_error *err);
 /* op_settings.c */
 enum sso_code op_settings_show(struct request *request, struct sso_error *err);
 enum sso_code op_settings_change(struct request *request, struct sso_error *err);

@@ -13,10 +13,11 @@ APP_ADMINS = ADMINS | {"app_admin"}
 EVERYBODY = set(ROLES)
 BODY = {"external_user": "e", "fields": {"user": "u", "password": "p"}}
 MAPPING = {"enabled": True}
+PROPERTIES = {"properties": {"url": "u", "token": "t"}}
 NEW_APP = {"name": "app", "type": "individual", "fields": [{"label": "user"}]}
 
 # Method, path, body, who may. {own} is the caller's principal, {any} somebody else's, {app} the
-# application, {gone} one that is there to be deleted.
+# application, {config} one that holds configuration, {gone} one that is there to be deleted.
 MATRIX = [
     ("GET", "/v1/health", None, EVERYBODY),
     ("GET", "/v1/status", None, {"sso_admin", "auditor"}),
@@ -46,6 +47,10 @@ MATRIX = [
     ("POST", "/v1/lookup", {"app": "{app}", "principal": "{any}"}, {"reader"}),
     ("POST", "/v1/lookup", {"app": "{app}", "principal": "{own}"}, APP_ADMINS | {"app_user", "reader"}),
     ("POST", "/v1/lookup", {"app": "{app}"}, APP_ADMINS | {"app_user", "reader"}),
+    ("GET", "/v1/apps/{config}/config", None, APP_ADMINS | {"app_user", "reader"}),
+    ("PUT", "/v1/apps/{config}/config", PROPERTIES, APP_ADMINS),
+    ("PATCH", "/v1/apps/{config}/config", {"properties": {"url": "v"}}, APP_ADMINS),
+    ("DELETE", "/v1/apps/{config}/config", None, APP_ADMINS),
     ("GET", "/v1/rotation", None, {"sso_admin"}),
     ("POST", "/v1/rotation", {"generation": 99}, {"sso_admin"}),
     ("PATCH", "/v1/rotation", {"action": "pause"}, {"sso_admin"}),
@@ -73,6 +78,8 @@ class House:
         installation.start()
         self.create("app")
         self.create("foreign", of="of_another_app")
+        self.create_config("app-config")
+        self.create_config("foreign-config", of="of_another_app")
         for role in ROLES:
             self.create(f"gone-{role}")
             installation.put("app", self.people[role].pw_name, f"of {role}", status=201)
@@ -83,8 +90,16 @@ class House:
             name, admins=self.groups[of or "app_admin"], users=self.groups[of or "app_user"],
             readers=self.groups[of or "reader"])
 
+    def create_config(self, name, of=None):
+        self.installation.sso(
+            "app", "create", name, "--type", "config", "--field", "url", "--field", "token:masked",
+            "--admins", self.groups[of or "app_admin"], "--users", self.groups[of or "app_user"],
+            "--readers", self.groups[of or "reader"], check=0)
+        self.installation.sso("app", "enable", name, check=0)
+        self.installation.api("PUT", f"/v1/apps/{name}/config", PROPERTIES, status=201)
+
     def call(self, role, method, path, body=None, app="app", other="somebody"):
-        words = {"app": app, "any": other, "own": self.people[role].pw_name, "gone": f"gone-{role}"}
+        words = {"app": app, "config": f"{app}-config", "any": other, "own": self.people[role].pw_name, "gone": f"gone-{role}"}
 
         def fill(value):
             if isinstance(value, dict):
@@ -137,7 +152,7 @@ def test_rights_end_at_the_application(house):
     """Rights in one application are none in another."""
     for role in ("app_admin", "app_user", "reader"):
         for method, path, body, _ in MATRIX:
-            if "{app}" in path or "{app}" in str(body):
+            if "{app}" in path or "{config}" in path or "{app}" in str(body):
                 reply = house.call(role, method, path, body, app="foreign")
                 assert reply.status == 403, (role, method, path, reply)
 

@@ -131,6 +131,10 @@ MODEL(op_mapping_list_of)
 MODEL(op_mapping_show)
 MODEL(op_mapping_set)
 MODEL(op_mapping_delete)
+MODEL(op_config_get)
+MODEL(op_config_set)
+MODEL(op_config_update)
+MODEL(op_config_delete)
 MODEL(op_rotation_start)
 MODEL(op_rotation_show)
 MODEL(op_rotation_change)
@@ -205,10 +209,10 @@ static void concrete(const char *path, char out[static 128])
 static void what_is_not_in_the_table_does_not_exist(void **state)
 {
     static const char *const paths[] = {
-        "/v1",         "/v1/keys:wrap",     "/v1/apps/x/credentials:export",
-        "/v2/health",  "/v1/health/x",      "/v1/apps/x/credentials/y/z",
-        "/v1/lookups", "/v1/apps/x/config", "/metrics/x",
-        "/V1/health",  "/v1/{app}",         "/v1/nodes"};
+        "/v1",         "/v1/keys:wrap",      "/v1/apps/x/credentials:export",
+        "/v2/health",  "/v1/health/x",       "/v1/apps/x/credentials/y/z",
+        "/v1/lookups", "/v1/apps/x/configs", "/metrics/x",
+        "/V1/health",  "/v1/{app}",          "/v1/nodes"};
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "", "get"};
     (void)state;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
@@ -253,9 +257,11 @@ static const struct {
     {"credential.show", "SAaUr"}, {"credential.set", "SAaU"},  {"credential.delete", "SAa"},
     {"credential.lookup", "Ur"},  {"mapping.list_of", "SAaU"}, {"mapping.list", "SAa"},
     {"mapping.show", "SAaU"},     {"mapping.set", "SAaU"},     {"mapping.delete", "SAa"},
-    {"rotation.show", "S"},       {"rotation.start", "S"},     {"rotation.change", "S"},
-    {"quarantine.list", "S"},     {"settings.show", "S"},      {"settings.change", "S"},
-    {"settings.confirm", "S"},    {"audit.read", "SO"},        {"pin.reset", "S"},
+    {"config.get", "SAaUur"},     {"config.set", "SAa"},       {"config.update", "SAa"},
+    {"config.delete", "SAa"},     {"rotation.show", "S"},      {"rotation.start", "S"},
+    {"rotation.change", "S"},     {"quarantine.list", "S"},    {"settings.show", "S"},
+    {"settings.change", "S"},     {"settings.confirm", "S"},   {"audit.read", "SO"},
+    {"pin.reset", "S"},
 };
 
 static const struct {
@@ -432,7 +438,9 @@ static void each_operation_bounds_its_body(void **state)
         char path[128];
         concrete(operations[i].path, path);
         bool large = strcmp(operations[i].name, "credential.set") == 0 ||
-                     strcmp(operations[i].name, "credential.import") == 0;
+                     strcmp(operations[i].name, "credential.import") == 0 ||
+                     strcmp(operations[i].name, "config.set") == 0 ||
+                     strcmp(operations[i].name, "config.update") == 0;
         application_roles = ROLE_READER;
         assert_int_equal(ask(operations[i].method, path, ~0u).status, large ? 200 : 413);
         assert_int_equal(parsed, large);
