@@ -57,6 +57,16 @@ const struct event_facts event_table[EVENTS] = {
             "Nothing, unless it repeats: then ask the vendor of the module.",
             false,
         },
+    [EVENT_SESSIONS_SHORT] =
+        {
+            "sessions_short",
+            SEVERITY_WARNING,
+            "The token gives fewer sessions than are wanted; requests wait for those that it "
+            "gives.",
+            "Find out who else holds sessions of this token, lower workers and "
+            "sessions_per_worker, or set the latter to auto.",
+            true,
+        },
     [EVENT_NO_MASTER_SECRET] =
         {
             "no_master_secret",

@@ -56,6 +56,8 @@ static void open_pools(struct supervision *self)
         custodian->pool[custodian->pool_count++] = pool;
         pthread_rwlock_unlock(&custodian->lock);
     }
+    for (size_t i = 0; i < custodian->pool_count; i++)
+        hsm_await_start(custodian->pool[i]);
 }
 
 static void raise_while(struct custodian *custodian, enum event event, bool true_now,
@@ -94,13 +96,19 @@ static void watch_replacements(struct supervision *self, size_t i, struct hsm *p
 static void watch_pools(struct supervision *self)
 {
     struct custodian *custodian = self->custodian;
-    struct sso_error down = {0}, refused = {0}, readiness = {0};
+    struct sso_error down = {0}, refused = {0}, readiness = {0}, sessions = {0};
     struct hsm *pool[CONFIG_HSM_MAX];
     size_t count = custodian_pools(custodian, pool);
     for (size_t i = 0; i < count; i++) {
         struct hsm_status status;
         hsm_status(pool[i], &status);
         watch_replacements(self, i, pool[i], &status);
+        if (status.sessions_short)
+            sso_fail(&sessions, SSO_HSM_UNAVAILABLE,
+                     "token of %s: %u of %u workers serve, in %u "
+                     "sessions",
+                     pool_label(pool[i]), status.workers_ready, status.workers_wanted,
+                     status.sessions);
         if (is_down(&status))
             sso_fail(&down, SSO_HSM_UNAVAILABLE, "token of %s: %s", pool_label(pool[i]),
                      status.last_error.detail);
@@ -113,6 +121,7 @@ static void watch_pools(struct supervision *self)
         down = readiness;
     if (rc == SSO_PIN_REFUSED && refused.code == SSO_OK)
         refused = readiness;
+    raise_while(custodian, EVENT_SESSIONS_SHORT, sessions.code != SSO_OK, sessions.detail);
     raise_while(custodian, EVENT_HSM_UNAVAILABLE, down.code != SSO_OK, down.detail);
     raise_while(custodian, EVENT_PIN_REFUSED, refused.code != SSO_OK, refused.detail);
 }

@@ -176,6 +176,7 @@ void frame_put_hello_reply(struct encoder *out, const struct hello_reply *reply)
     encode_u8(out, reply->pin_count_low);
     encode_u8(out, reply->pin_final_try);
     encode_u8(out, reply->pin_locked);
+    encode_u32(out, reply->sessions_max);
     encode_text(out, reply->pin.source);
     encode_u64(out, reply->pin.device);
     encode_u64(out, reply->pin.inode);
@@ -193,12 +194,32 @@ bool frame_get_hello_reply(struct decoder *in, struct hello_reply *out)
     out->pin_count_low = decode_u8(in) != 0;
     out->pin_final_try = decode_u8(in) != 0;
     out->pin_locked = decode_u8(in) != 0;
+    out->sessions_max = decode_u32(in);
     decode_text(in, out->pin.source, sizeof out->pin.source);
     out->pin.device = decode_u64(in);
     out->pin.inode = decode_u64(in);
     out->pin.size_bytes = decode_u64(in);
     out->pin.modified_ns = (int64_t)decode_u64(in);
     return decode_end(in, "hello reply", NULL) == SSO_OK;
+}
+
+void frame_put_measurement(struct encoder *out, const struct measurement *measurement)
+{
+    encode_u32(out, measurement->sessions);
+    encode_u32(out, measurement->operations);
+    encode_u32(out, measurement->wall_microseconds);
+    encode_u32(out, measurement->best_microseconds);
+    encode_u32(out, measurement->cpu_microseconds);
+}
+
+bool frame_get_measurement(struct decoder *in, struct measurement *out)
+{
+    out->sessions = decode_u32(in);
+    out->operations = decode_u32(in);
+    out->wall_microseconds = decode_u32(in);
+    out->best_microseconds = decode_u32(in);
+    out->cpu_microseconds = decode_u32(in);
+    return decode_end(in, "measurement", NULL) == SSO_OK;
 }
 
 void frame_put_wrapped(struct encoder *out, const struct wrapped_key *wrapped)

@@ -48,6 +48,7 @@ enum frame_kind {
     FRAME_TRY_BACKUP,
     FRAME_INSTALL_BACKUP,
     FRAME_REWRAP_BACKUP,
+    FRAME_MEASURE, /* how fast the canary of a generation opens in so many sessions at once */
     FRAME_KINDS
 };
 
@@ -57,6 +58,8 @@ enum frame_kind {
 #define REPLY_LOGIN_DOUBTFUL 2
 /* To FRAME_LOGIN: the PIN was right, and something after it failed. */
 #define REPLY_LOGIN_WORKED 4
+/* To FRAME_LOGIN: the token has no session left. */
+#define REPLY_NO_SESSION 8
 
 struct reply_header {
     uint32_t id;
@@ -87,7 +90,16 @@ struct hello_reply {
     struct token_identity token;
     char firmware[16];
     bool pin_count_low, pin_final_try, pin_locked;
+    uint32_t sessions_max; /* of the token, over all its users; 0: it does not say, or no limit */
     struct pin_source_facts pin;
+};
+
+/* What came of FRAME_MEASURE (generation, sessions, milliseconds, operations at most). */
+struct measurement {
+    uint32_t sessions; /* as many as the token gave */
+    uint32_t operations;
+    uint32_t wall_microseconds, best_microseconds; /* in all, and for the fastest of them */
+    uint32_t cpu_microseconds;                     /* of this process */
 };
 
 /* A buffer of FRAME_BYTES_MAX in locked memory that is filled from a socket. */
@@ -126,6 +138,8 @@ bool frame_get_reply_header(struct decoder *in, struct reply_header *out);
 void frame_put_hello(struct encoder *out, const struct hello_request *hello);
 void frame_put_hello_reply(struct encoder *out, const struct hello_reply *reply);
 bool frame_get_hello_reply(struct decoder *in, struct hello_reply *out);
+void frame_put_measurement(struct encoder *out, const struct measurement *measurement);
+bool frame_get_measurement(struct decoder *in, struct measurement *out);
 void frame_put_generation(struct encoder *out, const struct generation_key *key);
 bool frame_get_generation(struct decoder *in, struct generation_key *out);
 void frame_put_wrapped(struct encoder *out, const struct wrapped_key *wrapped);

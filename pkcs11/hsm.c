@@ -59,11 +59,11 @@ const char *hsm_name(const struct hsm *hsm)
 
 static enum sso_code lane_init(struct hsm *hsm, struct lane *lane, struct sso_error *err)
 {
-    unsigned sessions = hsm->section->sessions_per_worker;
+    unsigned most = hsm->section->sessions_per_worker;
+    most = most == CONFIG_AUTO ? AUTO_SESSIONS_MAX : most;
     lane->hsm = hsm;
-    lane->sessions = sessions == CONFIG_AUTO ? 1 : sessions;
     lane->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    lane->frames = calloc(lane->sessions + 1, sizeof *lane->frames);
+    lane->frames = calloc(most + 1, sizeof *lane->frames);
     if (lane->wake < 0 || lane->frames == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory or descriptor for a worker");
     return worker_process_init(&lane->process, hsm->spawner, err);
@@ -109,6 +109,7 @@ static void pool_free(struct hsm *hsm)
     pthread_mutex_destroy(&hsm->mutex);
     pthread_mutex_destroy(&hsm->login_mutex);
     pthread_mutex_destroy(&hsm->control_mutex);
+    free(hsm->auto_path);
     free(hsm->lanes);
     free(hsm);
 }
@@ -146,6 +147,11 @@ static enum sso_code wait_for_start(struct hsm *hsm, struct sso_error *err)
     return code;
 }
 
+void hsm_await_start(struct hsm *hsm)
+{
+    (void)!wait_for_start(hsm, NULL);
+}
+
 enum sso_code hsm_open_with(const struct config_hsm *section, const struct hsm_options *options,
                             struct hsm **out, struct sso_error *err)
 {
@@ -161,17 +167,20 @@ enum sso_code hsm_open_with(const struct config_hsm *section, const struct hsm_o
     pthread_mutex_init(&hsm->control_mutex, NULL);
     condition_init(&hsm->changed);
     hsm->lane_count = workers_wanted(section);
+    hsm->served_ms = boot_clock_ms();
     hsm->lanes = calloc(hsm->lane_count, sizeof *hsm->lanes);
     enum sso_code code = pin_guard_init(&hsm->guard, options->state_directory, options->board, err);
     hsm->guard.forgiving = options->after_reset;
     if (code == SSO_OK && hsm->lanes == NULL)
         code = sso_fail(err, SSO_NO_MEMORY, "no memory for a token's pool");
+    hsm->measures = options->keep_trying;
+    if (code == SSO_OK)
+        code = auto_init(hsm, options->state_directory, err);
     if (code == SSO_OK)
         code = start_lanes(hsm, err);
     if (code == SSO_OK) {
-        code = wait_for_start(hsm, err);
-        if (options->keep_trying)
-            code = SSO_OK;
+        if (!options->keep_trying)
+            code = wait_for_start(hsm, err);
     }
     if (code != SSO_OK)
         hsm_close(&hsm);
@@ -201,6 +210,7 @@ void hsm_status(struct hsm *hsm, struct hsm_status *out)
             out->sessions += hsm->lanes[i].sessions;
     out->workers_replaced = hsm->replaced;
     out->workers_lost = hsm->lost;
+    out->sessions_short = hsm->sessions_short;
     out->token = hsm->token;
     memcpy(out->firmware, hsm->firmware, sizeof out->firmware);
     out->calls = hsm->calls;

@@ -79,15 +79,16 @@ struct hsm_status {
     unsigned workers_wanted, workers_ready, sessions;
     unsigned workers_replaced;   /* for any reason: a new generation, growth, death */
     unsigned workers_lost;       /* of these: died or hung */
+    bool sessions_short;         /* the token gives fewer sessions than were asked for */
     struct token_identity token; /* empty until a worker has seen it */
     char firmware[16];
     uint64_t calls, call_microseconds; /* per-item work done, for metrics */
     struct sso_error last_error;       /* code SSO_OK where there is none */
 };
 
-/* Starts the pool: the first worker logs in alone, the others after it succeeded. Waits until it is
- * ready or is known to fail; a pool that fails is returned all the same where `keep_trying` (the
- * daemon), and goes on trying; else it is closed and the error returned (the CLI). The PIN guard
+/* Starts the pool: the first worker logs in alone, the others after it succeeded. Where
+ * `keep_trying` (the daemon) it is returned at once and goes on trying; else (the CLI) this waits
+ * until it is ready, or is known to fail and is closed again. The PIN guard
  * keeps its stamps in `state_directory`. `section` must outlive the pool. */
 enum sso_code hsm_open(const struct config_hsm *section, const char *state_directory,
                        struct spawner *spawner, bool keep_trying, struct hsm **out,
@@ -107,6 +108,8 @@ struct hsm_options {
 enum sso_code hsm_open_with(const struct config_hsm *section, const struct hsm_options *options,
                             struct hsm **out, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* With `keep_trying` the pool may still be starting: waits until it serves or is known to fail. */
+void hsm_await_start(struct hsm *hsm);
 void hsm_close(struct hsm **hsm);
 
 const char *hsm_name(const struct hsm *hsm); /* the section's name, "" for [hsm] */

@@ -111,6 +111,8 @@ enum sso_code hsm_open_generation(struct hsm *hsm, const struct generation_key *
                 forget_in_workers(hsm, key->number);
         }
     }
+    if (code == SSO_OK)
+        auto_measure(hsm);
     pthread_mutex_unlock(&hsm->control_mutex);
     return code;
 }

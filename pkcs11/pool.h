@@ -15,6 +15,8 @@
 #include "pkcs11/worker_process.h"
 
 #define WORKERS_PER_POOL_MAX 64
+/* What `auto` goes up to in each worker: the locked memory of more does not fit RLIMIT_MEMLOCK. */
+#define AUTO_SESSIONS_MAX 16
 
 /* What an item has been through. */
 struct item_history {
@@ -53,6 +55,7 @@ struct frame {
     enum frame_kind kind;
     uint32_t to;
     size_t count;
+    int64_t begun_ms; /* when a session was free for it, on boot_clock_ms(); 0: not yet */
     struct frame_item item[FRAME_ITEMS_MAX];
 };
 
@@ -77,15 +80,16 @@ struct lane {
     /* Under the pool's mutex from here. */
     bool up, waiting, replace;
     unsigned incarnation; /* rises with every worker that comes up or fails to */
-    unsigned sessions;
+    unsigned sessions, wanted_sessions;
     struct frame *frames; /* sessions + 1 may be in flight */
     size_t in_flight;
-    int64_t progress_ms; /* when the worker last showed that it lives, on boot_clock_ms() */
     struct control *control;
     uint64_t first_resident_bytes;
     bool served;  /* at least one frame since it came up */
     bool gave_up; /* the worker said itself that another must try: no row is to blame */
+    bool hung;    /* it was killed for that */
     bool size_warned;
+    int64_t parked_until_ms; /* the token had no session left for it while others serve */
 };
 
 struct hsm {
@@ -101,11 +105,17 @@ struct hsm {
     bool stopping;
     struct lane *lanes;
     unsigned lane_count, ready, starting, replaced, lost;
-    unsigned failures; /* starts that failed in a row */
-    unsigned pokes;    /* rises when waiting for the next try makes no more sense */
+    unsigned failures;   /* starts that failed in a row */
+    int64_t served_ms;   /* when a worker last served or was expected to for the first time */
+    bool sessions_short; /* the token gives fewer than were asked for */
+    unsigned pokes;      /* rises when waiting for the next try makes no more sense */
     struct sso_error last_error;
     struct token_identity token;
     char firmware[16];
+    /* pool_auto.c; `sessions_per_worker` is what counts, of the configuration or measured. */
+    unsigned sessions_per_worker;
+    bool measures, measured;
+    char auto_serial[33], *auto_path;
     struct generation_key open[GENERATIONS_MAX];
     size_t open_count;
     unsigned open_edition;
@@ -129,9 +139,29 @@ void queue_return(struct hsm *hsm, struct frame *frame, bool suspect);
 void queue_fail_frame(struct hsm *hsm, struct frame *frame, enum sso_code code, const char *detail);
 void queue_fail_all(struct hsm *hsm, enum sso_code code, const char *detail);
 
+/* pool_auto.c. What was measured before, or 1; nothing where the configuration has a number. */
+enum sso_code auto_init(struct hsm *hsm, const char *state_directory, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* The token of a worker that starts: what was measured for another does not count. Mutex held. */
+void auto_see_token(struct hsm *hsm, const struct token_identity *token);
+/* The token may have given this worker fewer than it was asked for. Mutex held. */
+void auto_push_back(struct lane *lane);
+/* Where that has not been done: measures, and gives the workers the sessions that are worth having.
+ * control_mutex is held. */
+void auto_measure(struct hsm *hsm);
+
 /* pool_lane.c */
 void *lane_main(void *lane);
 void lane_wake(struct lane *lane);
+
+/* pool_start.c */
+/* Logs the change, where it is one. Mutex held. */
+void pool_note_state(struct hsm *hsm, enum hsm_state state, const char *reason);
+/* Waits out the back-off; and the first worker of a pool starts alone, the others once it serves.
+ * False: stopping. Mutex held. */
+bool lane_wait_for_turn(struct lane *lane);
+/* False: no worker came up; the pool knows why. */
+bool lane_start(struct lane *lane);
 
 /* pool_worker.c: from a process that was just spawned to one that may serve. */
 enum sso_code lane_start_worker(struct lane *lane, bool *died, struct sso_error *err)

@@ -1,6 +1,5 @@
 /* The thread that keeps one worker going and carries frames to and from it. */
 #include <errno.h>
-#include <openssl/rand.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +12,6 @@
 #include "common/log.h"
 #include "pkcs11/pool.h"
 
-#define BACK_OFF_FIRST_MS 100
-#define BACK_OFF_MAX_MS 5000
-/* A start that ends in silence may be a kill from outside; so many in a row are not. */
-#define SILENT_STARTS_MAX 4
 /* A limit below what a fresh worker needs would replace workers for ever. */
 #define GROWTH_BYTES_MIN (1024 * 1024)
 
@@ -27,122 +22,6 @@ void lane_wake(struct lane *lane)
     uint64_t one = 1;
     (void)!write(lane->wake, &one, sizeof one);
 }
-
-static enum hsm_state state_for(enum sso_code code)
-{
-    switch (code) {
-    case SSO_PIN_REFUSED:
-        return HSM_PIN_REFUSED;
-    case SSO_CONFIG_ERROR:
-    case SSO_TOKEN_NOT_FOUND:
-    case SSO_TOKEN_AMBIGUOUS:
-    case SSO_TOKEN_NOT_SUITABLE:
-    case SSO_FORBIDDEN:
-    case SSO_NO_MEMORY:
-        return HSM_MISCONFIGURED;
-    default:
-        return HSM_DOWN;
-    }
-}
-
-static void note_state(struct hsm *hsm, enum hsm_state state, const char *reason)
-{
-    static const char *const names[] = {"starting", "ready", "down", "pin refused",
-                                        "misconfigured"};
-    if (hsm->state == state)
-        return;
-    hsm->state = state;
-    log_line(state == HSM_READY || state == HSM_STARTING ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
-             "token pool", "pool", hsm->section->name != NULL ? hsm->section->name : "", "state",
-             names[state], "reason", reason, NULL);
-}
-
-static void start_failed(struct hsm *hsm, bool died, const struct sso_error *err)
-{
-    hsm->failures++;
-    hsm->last_error = *err;
-    if (hsm->ready > 0 || (died && hsm->failures < SILENT_STARTS_MAX))
-        return;
-    /* SoftHSM overlooks a token that another process writes to at that moment. */
-    if (err->code == SSO_TOKEN_NOT_FOUND && hsm->failures < 2)
-        return;
-    note_state(hsm, state_for(err->code), err->detail);
-    struct sso_error refusal;
-    enum sso_code code = pool_refusal(hsm, &refusal);
-    queue_fail_all(hsm, code, refusal.detail);
-}
-
-static void start_succeeded(struct hsm *hsm, struct lane *lane)
-{
-    hsm->failures = 0;
-    hsm->last_error = (struct sso_error){0};
-    lane->replace = false;
-    lane->served = false;
-    lane->gave_up = false;
-    lane->first_resident_bytes = 0;
-    lane->progress_ms = boot_clock_ms();
-    note_state(hsm, HSM_READY, "");
-}
-
-/* Doubling, with up to half of it left to chance so that many do not come back in step. */
-static int64_t back_off_ms(unsigned failures)
-{
-    uint8_t chance = 0;
-    int64_t most = BACK_OFF_FIRST_MS;
-    if (failures == 0)
-        return 0;
-    while (--failures > 0 && most < BACK_OFF_MAX_MS)
-        most *= 2;
-    most = most < BACK_OFF_MAX_MS ? most : BACK_OFF_MAX_MS;
-    (void)RAND_bytes(&chance, 1);
-    return most / 2 + most * chance / 512;
-}
-
-/* Waits out the back-off; and the first worker of a pool starts alone, the others once it serves.
- * False: stopping. */
-static bool wait_for_turn(struct lane *lane)
-{
-    struct hsm *hsm = lane->hsm;
-    unsigned pokes = hsm->pokes, failures = hsm->failures;
-    int64_t until = boot_clock_ms() + back_off_ms(failures);
-    while (!hsm->stopping) {
-        if (hsm->failures != failures) {
-            failures = hsm->failures;
-            until = boot_clock_ms() + back_off_ms(failures);
-        }
-        if (hsm->pokes == pokes && boot_clock_ms() < until) {
-            pool_wait(hsm, &hsm->changed, until);
-        } else if (hsm->ready == 0 && hsm->starting > 0) {
-            pool_wait(hsm, &hsm->changed, INT64_MAX);
-        } else {
-            hsm->starting++;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool start(struct lane *lane)
-{
-    struct hsm *hsm = lane->hsm;
-    struct sso_error err = {0};
-    bool died = false;
-    enum sso_code code = lane_start_worker(lane, &died, &err);
-    if (code != SSO_OK)
-        worker_process_end(&lane->process, died);
-    pthread_mutex_lock(&hsm->mutex);
-    hsm->starting--;
-    lane->incarnation++;
-    if (code == SSO_OK)
-        start_succeeded(hsm, lane);
-    else
-        start_failed(hsm, died, &err);
-    pthread_cond_broadcast(&hsm->changed);
-    pthread_mutex_unlock(&hsm->mutex);
-    return code == SSO_OK;
-}
-
-/* ---- serving ---- */
 
 static struct frame *free_frame(struct lane *lane)
 {
@@ -166,6 +45,38 @@ static void encode_frame(struct lane *lane, const struct frame *frame)
         frame_put_item(out, frame->kind, &frame->item[i].batch->items[frame->item[i].index]);
 }
 
+/* The oldest frames are at work, one in each session; a frame that waits in the socket behind them
+ * begins when one is answered. */
+static void begin_frames(struct lane *lane)
+{
+    size_t begun = 0;
+    for (size_t i = 0; i <= lane->sessions; i++)
+        begun += lane->frames[i].used && lane->frames[i].begun_ms != 0;
+    for (; begun < lane->sessions; begun++) {
+        struct frame *next = NULL;
+        for (size_t i = 0; i <= lane->sessions; i++) {
+            struct frame *frame = &lane->frames[i];
+            if (frame->used && frame->begun_ms == 0 && (next == NULL || frame->id < next->id))
+                next = frame;
+        }
+        if (next == NULL)
+            return;
+        next->begun_ms = boot_clock_ms();
+    }
+}
+
+/* When the first of the frames at work is overdue; INT64_MAX where there is none. */
+static int64_t overdue_ms(const struct lane *lane)
+{
+    int64_t first = INT64_MAX;
+    for (size_t i = 0; i <= lane->sessions; i++) {
+        const struct frame *frame = &lane->frames[i];
+        if (frame->used && frame->begun_ms != 0 && frame->begun_ms < first)
+            first = frame->begun_ms;
+    }
+    return first == INT64_MAX ? first : first + lane->hsm->section->deadline_ms;
+}
+
 /* Takes a frame and sends it. 1: sent, 0: nothing to send, -1: the worker does not take it. The
  * mutex is held at entry and exit, not while sending. */
 static int send_next(struct lane *lane)
@@ -176,8 +87,9 @@ static int send_next(struct lane *lane)
         return 0;
     frame->used = true;
     frame->id = ++lane->process.next_id;
-    if (lane->in_flight++ == 0)
-        lane->progress_ms = boot_clock_ms();
+    frame->begun_ms = 0;
+    lane->in_flight++;
+    begin_frames(lane);
     encode_frame(lane, frame);
     if (frame_finish(&lane->process.out, NULL) != SSO_OK) {
         queue_fail_frame(hsm, frame, SSO_INTERNAL, "a batch does not fit into a frame");
@@ -228,6 +140,24 @@ static void note_speed(struct hsm *hsm, const struct frame *frame,
     hsm->call_microseconds += header->work_microseconds;
 }
 
+/* Its frames were more than this token does in time, or it does nothing at all: those to come are
+ * smaller, until it shows that it is faster. */
+static void note_hang(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    lane->hung = true;
+    sso_fail(&hsm->last_error, SSO_HSM_UNAVAILABLE,
+             "a worker did not answer in time: the module or its token hangs");
+    for (size_t i = 0; i <= lane->sessions; i++) {
+        const struct frame *frame = &lane->frames[i];
+        if (!frame->used || frame->begun_ms == 0)
+            continue;
+        double each = 1000.0 * hsm->section->deadline_ms / (double)frame->count;
+        if (each > hsm->item_microseconds[frame->kind])
+            hsm->item_microseconds[frame->kind] = each;
+    }
+}
+
 /* False: the worker must go. */
 static bool handle_reply(struct lane *lane, struct decoder *reply)
 {
@@ -241,8 +171,8 @@ static bool handle_reply(struct lane *lane, struct decoder *reply)
             frame = &lane->frames[i];
     if (frame == NULL)
         return false;
-    lane->progress_ms = boot_clock_ms();
     lane->served = true;
+    hsm->served_ms = boot_clock_ms();
     if (header.code != SSO_OK) {
         char text[SSO_ERROR_DETAIL_BYTES] = "";
         decode_text(reply, text, sizeof text);
@@ -278,6 +208,7 @@ static bool receive(struct lane *lane)
     pthread_mutex_lock(&lane->hsm->mutex);
     while (good && frame_next(&lane->process.reader, &reply))
         good = handle_reply(lane, &reply);
+    begin_frames(lane);
     good = good && !frame_reader_broken(&lane->process.reader);
     pthread_mutex_unlock(&lane->hsm->mutex);
     return good;
@@ -350,19 +281,21 @@ static enum serve_end serve(struct lane *lane)
 {
     struct hsm *hsm = lane->hsm;
     for (;;) {
-        enum serve_end end;
+        enum serve_end end = SERVE_DIED;
         pthread_mutex_lock(&hsm->mutex);
         bool goes_on = feed(lane, &end);
-        bool timed = lane->in_flight > 0;
-        int64_t left = lane->progress_ms + hsm->section->deadline_ms - boot_clock_ms();
+        int64_t overdue = overdue_ms(lane), left = overdue - boot_clock_ms();
         pthread_mutex_unlock(&hsm->mutex);
         if (!goes_on)
             return end;
         struct pollfd wait[] = {{.fd = lane->process.socket, .events = POLLIN},
                                 {.fd = lane->wake, .events = POLLIN}};
-        int n = poll(wait, 2, !timed ? -1 : left > 0 ? (int)left : 0);
-        if (n == 0) {
+        int n = poll(wait, 2, overdue == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+        if (left <= 0 && (n == 0 || wait[0].revents == 0)) {
             log_line(LOG_LEVEL_WARNING, "a worker hangs and is replaced", NULL);
+            pthread_mutex_lock(&hsm->mutex);
+            note_hang(lane);
+            pthread_mutex_unlock(&hsm->mutex);
             return SERVE_DIED;
         }
         uint64_t wakes;
@@ -379,8 +312,15 @@ static int older(const void *a, const void *b)
     return x->id < y->id ? -1 : 1;
 }
 
-/* The oldest frames, one for each session, may have been at work when the worker died; what was
- * behind them had not begun. */
+/* Frames that were at work when the worker died may have killed it; what waited behind them had not
+ * begun. Where it hung, only those that took too long did that. */
+static bool is_suspect(const struct lane *lane, const struct frame *frame)
+{
+    if (frame->begun_ms == 0)
+        return false;
+    return !lane->hung || boot_clock_ms() >= frame->begun_ms + lane->hsm->section->deadline_ms;
+}
+
 static void return_frames(struct lane *lane, bool died)
 {
     struct frame *frames[SESSIONS_MAX + 1];
@@ -390,7 +330,7 @@ static void return_frames(struct lane *lane, bool died)
             frames[count++] = &lane->frames[i];
     qsort(frames, count, sizeof frames[0], older);
     for (size_t i = 0; i < count; i++)
-        queue_return(lane->hsm, frames[i], died && i < lane->sessions);
+        queue_return(lane->hsm, frames[i], died && is_suspect(lane, frames[i]));
     lane->in_flight = 0;
 }
 
@@ -407,7 +347,7 @@ static void end_worker(struct lane *lane, enum serve_end end)
     if (end == SERVE_DIED && !lane->served)
         hsm->failures++;
     if (hsm->ready == 0 && !hsm->stopping)
-        note_state(hsm, HSM_STARTING, end == SERVE_DIED ? "the last worker ended" : "");
+        pool_note_state(hsm, HSM_STARTING, end == SERVE_DIED ? "the last worker ended" : "");
     return_frames(lane, end == SERVE_DIED && !lane->gave_up);
     if (lane->control != NULL) {
         lane->control->code = sso_fail(&lane->control->err, SSO_HSM_UNAVAILABLE,
@@ -424,11 +364,11 @@ void *lane_main(void *arg)
     struct lane *lane = arg;
     for (;;) {
         pthread_mutex_lock(&lane->hsm->mutex);
-        bool goes_on = wait_for_turn(lane);
+        bool goes_on = lane_wait_for_turn(lane);
         pthread_mutex_unlock(&lane->hsm->mutex);
         if (!goes_on)
             return NULL;
-        if (start(lane))
+        if (lane_start(lane))
             end_worker(lane, serve(lane));
     }
 }

@@ -35,10 +35,13 @@ static enum sso_code log_in(struct lane *lane, const struct hello_reply *token, 
 {
     struct hsm *hsm = lane->hsm;
     struct decoder reply;
+    ENCODER_AUTO body = {0};
+    encode_u32(&body, *sessions);
+    unsigned asked = *sessions;
     pthread_mutex_lock(&hsm->login_mutex);
     enum sso_code code = pin_guard_enter(&hsm->guard, token, err);
     if (code == SSO_OK) {
-        code = worker_process_call(&lane->process, FRAME_LOGIN, NULL, hsm->section->deadline_ms,
+        code = worker_process_call(&lane->process, FRAME_LOGIN, &body, hsm->section->deadline_ms,
                                    &reply, died, err);
         pin_guard_leave(&hsm->guard, token, pin_outcome(code, *died, lane->process.reply_flags));
     }
@@ -46,9 +49,7 @@ static enum sso_code log_in(struct lane *lane, const struct hello_reply *token, 
     if (code != SSO_OK)
         return code;
     *sessions = decode_u32(&reply);
-    unsigned wanted = hsm->section->sessions_per_worker;
-    if (decode_end(&reply, "login reply", NULL) != SSO_OK || *sessions == 0 ||
-        *sessions > (wanted == CONFIG_AUTO ? 1 : wanted))
+    if (decode_end(&reply, "login reply", NULL) != SSO_OK || *sessions == 0 || *sessions > asked)
         return sso_fail(err, SSO_HSM_UNAVAILABLE, "a worker answered with a damaged frame");
     return SSO_OK;
 }
@@ -107,24 +108,43 @@ static enum sso_code open_generations(struct lane *lane, bool *died, struct sso_
     return code;
 }
 
+/* What to ask the token for: as many as are wanted, but no more than its own limit leaves to each
+ * worker. Mutex held. */
+static unsigned share_of_sessions(struct lane *lane, const struct hello_reply *token,
+                                  unsigned spawned_with)
+{
+    struct hsm *hsm = lane->hsm;
+    auto_see_token(hsm, &token->token);
+    unsigned wanted = hsm->sessions_per_worker;
+    lane->wanted_sessions = wanted = wanted < spawned_with ? wanted : spawned_with;
+    unsigned share = token->sessions_max / hsm->lane_count;
+    if (token->sessions_max > 0 && share < wanted)
+        wanted = share > 0 ? share : 1;
+    return wanted;
+}
+
 enum sso_code lane_start_worker(struct lane *lane, bool *died, struct sso_error *err)
 {
     struct hsm *hsm = lane->hsm;
     struct hello_reply token = {0};
-    unsigned sessions = 0;
-    enum sso_code code = worker_process_start(&lane->process, hsm->section, err);
+    pthread_mutex_lock(&hsm->mutex);
+    unsigned sessions = hsm->sessions_per_worker;
+    pthread_mutex_unlock(&hsm->mutex);
+    enum sso_code code = worker_process_start(&lane->process, hsm->section, sessions, err);
     if (code == SSO_OK)
         code = read_greeting(lane, &token, died, err);
     if (code == SSO_OK) {
         pthread_mutex_lock(&hsm->mutex);
         hsm->token = token.token;
         memcpy(hsm->firmware, token.firmware, sizeof hsm->firmware);
+        sessions = share_of_sessions(lane, &token, sessions);
         pthread_mutex_unlock(&hsm->mutex);
         code = log_in(lane, &token, &sessions, died, err);
     }
     if (code == SSO_OK) {
         pthread_mutex_lock(&hsm->mutex);
         lane->sessions = sessions;
+        auto_push_back(lane);
         pthread_mutex_unlock(&hsm->mutex);
         code = open_generations(lane, died, err);
     }

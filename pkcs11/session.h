@@ -28,6 +28,7 @@ struct session {
     struct token *token;
     struct generation_table *table;
     CK_SESSION_HANDLE handle;
+    bool pinned;          /* it is token->login, and not ours to close */
     uint8_t *row_key;     /* ROW_KEY_BYTES of locked memory, for keys that pass through */
     uint8_t *scratch;     /* SESSION_SCRATCH_BYTES of it, for what a token writes */
     uint8_t random[1024]; /* for IVs: one call of the generator for many of them */
@@ -42,11 +43,19 @@ struct session {
 enum sso_code session_open(struct session *session, struct token *token,
                            struct generation_table *table, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* The session of the login, so that a token with few of them loses none to it. It stays open, since
+ * the login ends with the last session, even where this one is closed or renewed. */
+enum sso_code session_take_login(struct session *session, struct token *token,
+                                 struct generation_table *table, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Closes it, with its session objects. Safe twice. */
 void session_close(struct session *session);
-/* Another one in its place. */
+/* Another one in its place; where the token has none left now, after a few more tries. */
 enum sso_code session_renew(struct session *session, struct sso_error *err)
     __attribute__((warn_unused_result));
+
+/* Before the next of several tries: doubling, and half of it left to chance. */
+void session_pause(unsigned tries);
 
 /* Forgets handles where the table has changed; once at the start of a frame. */
 void session_refresh(struct session *session);

@@ -42,6 +42,7 @@ enum request_kind { REQUEST_SPAWN = 1, REQUEST_KILL };
 struct request {
     uint32_t kind;
     pid_t pid;                        /* KILL */
+    unsigned sessions;                /* SPAWN */
     char section[SECTION_NAME_BYTES]; /* SPAWN */
 };
 
@@ -140,7 +141,8 @@ static const char *text_of(const char *text)
 }
 
 /* Fits the socket's buffer whole: nobody reads yet. */
-static enum sso_code greet(const struct config_hsm *section, int socket, struct sso_error *err)
+static enum sso_code greet(const struct config_hsm *section, unsigned sessions, int socket,
+                           struct sso_error *err)
 {
     static uint8_t room[FRAME_BYTES_MAX];
     struct encoder frame = {.data = room, .capacity_bytes = sizeof room, .fixed = true};
@@ -148,7 +150,8 @@ static enum sso_code greet(const struct config_hsm *section, int socket, struct 
         .module = text_of(section->module),
         .init_args = text_of(section->init_args),
         .token = text_of(section->token),
-        .sessions = section->sessions_per_worker == CONFIG_AUTO ? 1 : section->sessions_per_worker,
+        .sessions =
+            section->sessions_per_worker == CONFIG_AUTO ? sessions : section->sessions_per_worker,
         .weak_token_accepted = section->weak_token_accepted,
     };
     frame_begin_request(&frame, SPAWNER_HELLO_ID, FRAME_HELLO);
@@ -160,9 +163,10 @@ static enum sso_code greet(const struct config_hsm *section, int socket, struct 
 }
 
 /* On success *out is the pool's end. */
-static enum sso_code spawn(struct nursery *nursery, const struct config_hsm *section, pid_t *pid,
-                           int *out, struct sso_error *err)
+static enum sso_code spawn(struct nursery *nursery, const struct config_hsm *section,
+                           unsigned sessions, struct answer *answer, int *out)
 {
+    struct sso_error *err = &answer->err;
     int fds[2];
     if (nursery->count == WORKERS_MAX)
         return sso_fail(err, SSO_CONFIG_ERROR, "more than %d workers", WORKERS_MAX);
@@ -171,16 +175,16 @@ static enum sso_code spawn(struct nursery *nursery, const struct config_hsm *sec
         return code;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
         return sso_fail_errno(err, SSO_HSM_UNAVAILABLE, errno, "socketpair for a worker");
-    *pid = fork();
-    if (*pid == 0)
+    answer->pid = fork();
+    if (answer->pid == 0)
         become_worker(nursery->worker, section, fds[1]);
     close(fds[1]);
-    if (*pid < 0) {
+    if (answer->pid < 0) {
         close(fds[0]);
         return sso_fail_errno(err, SSO_HSM_UNAVAILABLE, errno, "fork for a worker");
     }
-    nursery->child[nursery->count++] = *pid;
-    code = greet(section, fds[0], err);
+    nursery->child[nursery->count++] = answer->pid;
+    code = greet(section, sessions, fds[0], err);
     if (code != SSO_OK)
         close(fds[0]);
     else
@@ -234,7 +238,7 @@ static bool serve_request(struct nursery *nursery)
     int fd = -1;
     const struct config_hsm *section = find_section(nursery, request.section);
     answer.err.code = section != NULL
-                          ? spawn(nursery, section, &answer.pid, &fd, &answer.err)
+                          ? spawn(nursery, section, request.sessions, &answer, &fd)
                           : sso_fail(&answer.err, SSO_CONFIG_ERROR,
                                      "there was no section [hsm %s] when this program was started",
                                      request.section);
@@ -391,10 +395,10 @@ static enum sso_code receive_answer(int socket, struct answer *answer, int *fd,
     return SSO_OK;
 }
 
-enum sso_code spawner_spawn(struct spawner *spawner, const char *section, int *out_socket,
-                            pid_t *out_pid, struct sso_error *err)
+enum sso_code spawner_spawn(struct spawner *spawner, const char *section, unsigned sessions,
+                            int *out_socket, pid_t *out_pid, struct sso_error *err)
 {
-    struct request request = {.kind = REQUEST_SPAWN};
+    struct request request = {.kind = REQUEST_SPAWN, .sessions = sessions};
     struct answer answer = {0};
     int fd = -1;
     if (strlen(section) >= sizeof request.section)

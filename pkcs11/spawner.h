@@ -33,10 +33,10 @@ enum sso_code spawner_start(const char *worker_program, const struct config_hsm 
 /* A worker of the section of this name, as its user (NULL there: as the spawner), with its
  * environment, PATH and LANG and nothing else. It has been greeted: the answer to FRAME_HELLO, with
  * id SPAWNER_HELLO_ID, is the first thing to be read. `out_socket` is our end of its socketpair
- * (close-on-exec). Thread-safe. */
+ * (close-on-exec). `sessions` counts where the section leaves that to us. Thread-safe. */
 #define SPAWNER_HELLO_ID 0
-enum sso_code spawner_spawn(struct spawner *spawner, const char *section, int *out_socket,
-                            pid_t *out_pid, struct sso_error *err)
+enum sso_code spawner_spawn(struct spawner *spawner, const char *section, unsigned sessions,
+                            int *out_socket, pid_t *out_pid, struct sso_error *err)
     __attribute__((warn_unused_result));
 
 /* SIGKILL to a worker it started; nothing where that worker is gone. Thread-safe. */

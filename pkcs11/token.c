@@ -96,6 +96,17 @@ static enum sso_code token_info(struct module *module, CK_SLOT_ID slot, CK_TOKEN
     return call.rv == CKR_OK ? SSO_OK : ckr_fail(err, call, "asking a token who it is");
 }
 
+/* Of both counts the lower one; a token may say of each that it is infinite or unknown. */
+static uint32_t sessions_max(const CK_TOKEN_INFO *info)
+{
+    const CK_ULONG says[] = {info->ulMaxSessionCount, info->ulMaxRwSessionCount};
+    CK_ULONG least = CK_UNAVAILABLE_INFORMATION;
+    for (size_t i = 0; i < 2; i++)
+        if (says[i] != CK_EFFECTIVELY_INFINITE && says[i] < least)
+            least = says[i];
+    return least <= UINT32_MAX ? (uint32_t)least : 0;
+}
+
 static enum sso_code match(struct module *module, P11KitUri *uri, struct token *out,
                            struct sso_error *err)
 {
@@ -119,6 +130,7 @@ static enum sso_code match(struct module *module, P11KitUri *uri, struct token *
         out->slot = slots[i];
         out->flags = info.flags;
         out->identity = identity;
+        out->sessions_max = sessions_max(&info);
         snprintf(out->firmware, sizeof out->firmware, "%u.%u", info.firmwareVersion.major,
                  info.firmwareVersion.minor);
     }
@@ -170,8 +182,10 @@ enum sso_code token_login(struct token *token, const struct secret *pin, struct 
 {
     struct outcome call = CALL(token->module, OpenSession, token->slot,
                                CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &token->login);
-    if (call.rv != CKR_OK)
+    if (call.rv != CKR_OK) {
+        token->no_session = ckr_class(call) == CKR_CLASS_RETRY;
         return ckr_fail(err, call, "opening the first session");
+    }
     if (!token_wants_login(token))
         return SSO_OK;
     call =

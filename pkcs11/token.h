@@ -18,6 +18,8 @@ struct token {
     struct token_identity identity;
     char firmware[16];
     char *pin_source;        /* as the URI has it, NULL where it has none */
+    uint32_t sessions_max;   /* 0: it does not say, or has no limit */
+    bool no_session;         /* it had none left for the login */
     CK_SESSION_HANDLE login; /* stays open while we serve: with the last session the login ends */
     bool login_doubtful; /* C_Login was called and said neither that the PIN is right nor wrong */
     struct ways ways;

@@ -99,6 +99,7 @@ static enum sso_code say_hello(struct worker *worker, struct decoder *request,
     snprintf(reply->firmware, sizeof reply->firmware, "%s", token->firmware);
     reply->pin_count_low = (token->flags & CKF_USER_PIN_COUNT_LOW) != 0;
     reply->pin_final_try = (token->flags & CKF_USER_PIN_FINAL_TRY) != 0;
+    reply->sessions_max = token->sessions_max;
     reply->pin_locked = (token->flags & CKF_USER_PIN_LOCKED) != 0;
     if (token_wants_login(token))
         code = pin_source_look(token->pin_source, &reply->pin, err);
@@ -133,7 +134,7 @@ static enum sso_code log_in(struct worker_thread *thread, struct sso_error *err)
     if (code != SSO_OK)
         return code;
     thread->flags = REPLY_LOGIN_WORKED;
-    return session_open(&thread->session, &worker->token, &worker->table, err);
+    return session_take_login(&thread->session, &worker->token, &worker->table, err);
 }
 
 static enum sso_code work(struct worker_thread *thread, enum frame_kind kind,
@@ -145,6 +146,8 @@ static enum sso_code work(struct worker_thread *thread, enum frame_kind kind,
     case FRAME_UNWRAP:
     case FRAME_REWRAP:
         return worker_batch(thread, kind, request, err);
+    case FRAME_MEASURE:
+        return worker_measure(thread, request, err);
     case FRAME_HELLO:
     case FRAME_LOGIN:
         return sso_fail(err, SSO_BAD_REQUEST, "a frame out of its turn");
@@ -234,9 +237,8 @@ static void open_further_sessions(struct worker *worker, struct worker_thread *t
         if (thread_init(&threads[open], worker, &err) != SSO_OK ||
             session_open(&threads[open].session, &worker->token, &worker->table, &err) != SSO_OK)
             break;
-    if (open < worker->sessions)
-        log_line(LOG_LEVEL_WARNING, "the token gives fewer sessions than wanted", "reason",
-                 err.detail, NULL);
+    if (open < worker->sessions) /* the pool tells of it */
+        log_line(LOG_LEVEL_DEBUG, "no further session", "reason", err.detail, NULL);
     worker->sessions = open;
 }
 
@@ -251,7 +253,8 @@ static void handshake(struct worker *worker, struct worker_thread *threads)
     enum frame_kind kind;
     atomic_store(&worker->busy, 1);
     while (!frame_next(&worker->reader, &request))
-        if (frame_fill(&worker->reader, worker->socket, 0) <= 0)
+        if (frame_reader_broken(&worker->reader) ||
+            frame_fill(&worker->reader, worker->socket, 0) <= 0)
             _exit(0);
     if (!frame_get_request_header(&request, &header.id, &kind) || kind != FRAME_HELLO)
         _exit(1);
@@ -280,7 +283,13 @@ static void handshake(struct worker *worker, struct worker_thread *threads)
     next_frame(first, &request);
     if (!frame_get_request_header(&request, &header.id, &kind) || kind != FRAME_LOGIN)
         _exit(1);
+    uint32_t sessions = decode_u32(&request);
+    if (decode_end(&request, "login", NULL) != SSO_OK || sessions == 0)
+        _exit(1);
+    worker->sessions = sessions < worker->sessions ? sessions : worker->sessions;
     header.code = log_in(first, &err);
+    if (worker->token.no_session)
+        first->flags |= REPLY_NO_SESSION;
     if (header.code == SSO_OK)
         open_further_sessions(worker, threads);
     look_at_own_size(worker);

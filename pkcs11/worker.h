@@ -67,6 +67,9 @@ enum sso_code worker_check_suite(struct worker_thread *thread, const struct suit
 /* A generation at the head of a request. */
 enum sso_code worker_read_generation(struct decoder *request, struct generation_key *out,
                                      struct sso_error *err) __attribute__((warn_unused_result));
+/* MEASURE: in sessions and threads of its own. */
+enum sso_code worker_measure(struct worker_thread *thread, struct decoder *request,
+                             struct sso_error *err) __attribute__((warn_unused_result));
 
 /* OPEN, FORGET, GENERATE, EVIDENCE, DESTROY, PROBE, AUDIT_…. */
 enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,

@@ -1,5 +1,4 @@
 #include <openssl/crypto.h>
-#include <time.h>
 
 #include "pkcs11/canary.h"
 #include "pkcs11/ckr.h"
@@ -8,6 +7,8 @@
 
 /* Session and token faults are healed this often within an item; then another worker must try. */
 #define ATTEMPTS 4
+/* A token that is busy or short of something for a moment gets about a second. */
+#define ATTEMPTS_BUSY 8
 
 /* One item with the keys it needs; `to` only for rewrap. */
 struct work {
@@ -54,11 +55,10 @@ static bool reads_wrapped(struct outcome call)
            call.function == FN_DecryptInit;
 }
 
-enum blame { BLAME_ROW, BLAME_DOUBTFUL, BLAME_TOKEN };
+enum blame { BLAME_ROW, BLAME_TOKEN };
 
 /* Is the row to blame? Where the code leaves it open the canary, opened with the same key on the
- * same session, tells: if it opens, the row may be, and has one more chance in case it was a fault
- * that has passed. */
+ * same session, tells. */
 static enum blame blame(struct session *session, const struct work *work, struct outcome call)
 {
     if (call.own || !reads_wrapped(call))
@@ -70,7 +70,7 @@ static enum blame blame(struct session *session, const struct work *work, struct
     case CKR_CLASS_CONFIGURATION:
         return canary_open(session, work->from->handle, work->from->suite, &work->from->generation,
                            NULL) == SSO_OK
-                   ? BLAME_DOUBTFUL
+                   ? BLAME_ROW
                    : BLAME_TOKEN;
     default:
         return BLAME_TOKEN;
@@ -83,16 +83,16 @@ static enum sso_code recover(struct worker_thread *thread, struct outcome call, 
 {
     static const char doing[] = "working on a row key";
     switch (ckr_class(call)) {
-    case CKR_CLASS_RETRY: {
-        struct timespec pause = {.tv_nsec = 2000000L << attempts};
-        nanosleep(&pause, NULL);
-        return attempts + 1 < ATTEMPTS ? SSO_OK : ckr_fail(err, call, doing);
-    }
+    case CKR_CLASS_RETRY:
+        session_pause(attempts);
+        return attempts + 1 < ATTEMPTS_BUSY ? SSO_OK : ckr_fail(err, call, doing);
     case CKR_CLASS_WORKER:
     case CKR_CLASS_TOKEN_GONE:
         return ckr_fail(err, call, doing);
     default:
         (void)ckr_fail(err, call, doing);
+        if (attempts > 0)
+            session_pause(attempts);
         return attempts + 1 < ATTEMPTS ? session_renew(&thread->session, err) : SSO_HSM_UNAVAILABLE;
     }
 }
@@ -106,22 +106,41 @@ static enum sso_code find_keys(struct worker_thread *thread, struct work *work, 
     return code;
 }
 
+/* Does the worker hold the generations to be open, whatever this session finds? */
+static bool is_open_here(struct worker_thread *thread, const struct work *work, uint32_t to)
+{
+    struct generation_key known;
+    struct generation_table *table = &thread->worker->table;
+    return generation_table_get(table, work->item->generation, &known) &&
+           (work->kind != FRAME_REWRAP || generation_table_get(table, to, &known));
+}
+
+static bool has_wrong_length(const struct work *work)
+{
+    bool reads = work->kind == FRAME_UNWRAP || work->kind == FRAME_REWRAP;
+    return reads && work->item->wrapped.length_bytes != work->from->suite->wrapped_bytes;
+}
+
 /* Not SSO_OK: no further item can be worked on here. */
 static enum sso_code process(struct worker_thread *thread, struct work *work, uint32_t to,
                              struct sso_error *err)
 {
     struct key_item *item = work->item;
-    bool doubted = false;
+    bool blamed = false;
     for (unsigned attempts = 0;; attempts++) {
         struct outcome call = {FN_FindObjects, CKR_SESSION_HANDLE_INVALID};
         enum sso_code code = find_keys(thread, work, to, err);
-        if (code == SSO_NO_MASTER_SECRET) {
-            item->code = code;
-            return SSO_OK;
+        if (code == SSO_NO_MASTER_SECRET || code == SSO_WRONG_MASTER_SECRET) {
+            if (!is_open_here(thread, work, to)) {
+                item->code = SSO_NO_MASTER_SECRET;
+                return SSO_OK;
+            }
+            /* It opened when this worker started: the token is another now. */
+            thread->flags |= REPLY_REPLACE_ME;
+            return SSO_HSM_UNAVAILABLE;
         }
         if (code == SSO_OK) {
-            bool reads = work->kind == FRAME_UNWRAP || work->kind == FRAME_REWRAP;
-            if (reads && item->wrapped.length_bytes != work->from->suite->wrapped_bytes) {
+            if (has_wrong_length(work)) {
                 item->code = SSO_ROW_CORRUPT;
                 return SSO_OK;
             }
@@ -131,13 +150,14 @@ static enum sso_code process(struct worker_thread *thread, struct work *work, ui
                 item->wrapped = work->fresh;
                 return SSO_OK;
             }
-            enum blame verdict = blame(&thread->session, work, call);
-            if (verdict == BLAME_ROW || (verdict == BLAME_DOUBTFUL && doubted)) {
+            /* Twice in a row: a fault that passes blames no row. */
+            bool blamed_before = blamed;
+            blamed = blame(&thread->session, work, call) == BLAME_ROW;
+            if (blamed && blamed_before) {
                 item->code = SSO_ROW_CORRUPT;
                 return SSO_OK;
             }
-            doubted = verdict == BLAME_DOUBTFUL;
-            if (doubted)
+            if (blamed)
                 continue;
         }
         code = recover(thread, call, attempts, err);

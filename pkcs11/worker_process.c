@@ -29,11 +29,13 @@ void worker_process_free(struct worker_process *process)
 }
 
 enum sso_code worker_process_start(struct worker_process *process, const struct config_hsm *section,
-                                   struct sso_error *err)
+                                   unsigned sessions, struct sso_error *err)
 {
     process->reader.have_bytes = 0;
     process->reader.taken_bytes = 0;
-    return spawner_spawn(process->spawner, section->name != NULL ? section->name : "",
+    process->reply_flags = 0;
+    process->hangs = false;
+    return spawner_spawn(process->spawner, section->name != NULL ? section->name : "", sessions,
                          &process->socket, &process->pid, err);
 }
 
@@ -56,9 +58,11 @@ static enum sso_code wait_for_frame(struct worker_process *process, int64_t dead
         int n = left > 0 ? poll(&ready, 1, (int)left) : 0;
         if (n < 0 && errno == EINTR)
             continue;
-        if (n == 0)
+        if (n == 0) {
+            process->hangs = true;
             return sso_fail(err, SSO_HSM_UNAVAILABLE,
                             "a worker did not answer in time: the module or its token hangs");
+        }
         if (n < 0 || frame_fill(&process->reader, process->socket, MSG_DONTWAIT) < 0)
             return sso_fail(err, SSO_HSM_UNAVAILABLE,
                             "a worker ended before it answered: the module crashed, or somebody "

@@ -11,6 +11,7 @@ struct worker_process {
     struct spawner *spawner;
     int socket; /* -1: none */
     pid_t pid;
+    bool hangs; /* it did not answer before the deadline of the last call */
     uint32_t next_id;
     uint8_t reply_flags;        /* of the last answer */
     struct frame_reader reader; /* both buffers in locked memory, kept from worker to worker */
@@ -22,7 +23,8 @@ enum sso_code worker_process_init(struct worker_process *process, struct spawner
 void worker_process_free(struct worker_process *process);
 
 enum sso_code worker_process_start(struct worker_process *process, const struct config_hsm *section,
-                                   struct sso_error *err) __attribute__((warn_unused_result));
+                                   unsigned sessions, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Closes the socket, upon which a worker in good health ends by itself; with `kill` it has to. */
 void worker_process_end(struct worker_process *process, bool kill);
 

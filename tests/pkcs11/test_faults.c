@@ -183,12 +183,12 @@ static void test_worker_user(void **state)
     token.section.environment = line;
     token.section.user = (char *)"no-such-user";
     assert_true(test_token_spawner(&token, &spawner));
-    assert_int_equal(spawner_spawn(spawner, "", &socket, &pid, &err), SSO_CONFIG_ERROR);
+    assert_int_equal(spawner_spawn(spawner, "", 1, &socket, &pid, &err), SSO_CONFIG_ERROR);
     token.section.user = (char *)"nobody";
     assert_true(test_token_spawner(&token, &spawner));
-    assert_int_equal(spawner_spawn(spawner, "other", &socket, &pid, &err), SSO_CONFIG_ERROR);
+    assert_int_equal(spawner_spawn(spawner, "other", 1, &socket, &pid, &err), SSO_CONFIG_ERROR);
     assert_int_equal(system(command), 0);
-    assert_ok(spawner_spawn(spawner, "", &socket, &pid, &err), &err);
+    assert_ok(spawner_spawn(spawner, "", 1, &socket, &pid, &err), &err);
     token.section.user = own;
     token.section.environment = before;
     for (int64_t until = soon(); strcmp(text, "sso-hsm-worker\n") != 0; usleep(1000)) {
@@ -235,6 +235,7 @@ static void test_pin(void **state)
     /* The daemon stays up, tries nothing, and serves once the PIN file is right. */
     assert_true(test_token_spawner(&token, &spawner));
     assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
+    hsm_await_start(hsm);
     hsm_status(hsm, &status);
     assert_int_equal(status.state, HSM_PIN_REFUSED);
     struct key_item item = {.generation = 1};
@@ -270,6 +271,7 @@ static void test_keep_trying(void **state)
     assert_int_equal(mkdir(tokens, 0700), 0);
     assert_true(test_token_spawner(&token, &spawner));
     assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
+    hsm_await_start(hsm);
     hsm_status(hsm, &status);
     assert_int_equal(status.state, HSM_MISCONFIGURED);
     assert_int_equal(status.last_error.code, SSO_TOKEN_NOT_FOUND);
