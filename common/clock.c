@@ -1,6 +1,7 @@
 #include "common/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t read_clock(clockid_t id)
@@ -37,4 +38,20 @@ char *rfc3339(int64_t wall_ms, char out[static RFC3339_SIZE])
         snprintf(out + used, RFC3339_SIZE - used, ".%03dZ", (int)milliseconds);
     }
     return out;
+}
+
+bool rfc3339_parse(const char *text, int64_t *wall_ms)
+{
+    struct tm utc = {0};
+    int milliseconds = -1, used = 0;
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday,
+               &utc.tm_hour, &utc.tm_min, &utc.tm_sec, &milliseconds, &used) != 7 ||
+        used == 0 || text[used] != '\0')
+        return false;
+    utc.tm_year -= 1900;
+    utc.tm_mon--;
+    *wall_ms = (int64_t)timegm(&utc) * 1000 + milliseconds;
+    /* Whatever sscanf and timegm were generous with is not what was written. */
+    char again[RFC3339_SIZE];
+    return strcmp(rfc3339(*wall_ms, again), text) == 0;
 }

@@ -3,6 +3,7 @@
 #ifndef SSO_COMMON_CLOCK_H
 #define SSO_COMMON_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define RFC3339_SIZE 32
@@ -12,5 +13,7 @@ int64_t boot_clock_ms(void);
 
 /* 2026-01-31T09:30:00.123Z into out; 0 gives the empty string. Returns out. */
 char *rfc3339(int64_t wall_ms, char out[static RFC3339_SIZE]);
+/* The way back, of exactly what rfc3339 writes. */
+bool rfc3339_parse(const char *text, int64_t *wall_ms);
 
 #endif

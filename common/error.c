@@ -62,6 +62,7 @@ static const struct sso_code_facts facts[SSO_CODES] = {
                                     1},
     [SSO_DATABASE_OF_OTHER_SYSTEM] = {"database_of_other_system",
                                       "The database is of another system or program", 0, 1},
+    [SSO_INTERRUPTED] = {"interrupted", "Interrupted", 0, 1},
     [SSO_NO_MEMORY] = {"no_memory", "Memory has run out", 503, 5},
 };
 

@@ -55,6 +55,7 @@ enum sso_code {
     SSO_BACKUP_TAMPERED,
     SSO_BACKUP_OF_OTHER_SYSTEM,
     SSO_DATABASE_OF_OTHER_SYSTEM, /* the database belongs to another system or program */
+    SSO_INTERRUPTED,              /* Ctrl-C or the like, by a person; nothing was changed */
     SSO_NO_MEMORY,                /* memory, or memory that may be locked, has run out */
     SSO_CODES
 };

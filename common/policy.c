@@ -183,6 +183,22 @@ static void canonical_audit_key(const struct policy *policy, const struct audit_
     encode_u64(encoder, (uint64_t)row->since_ms);
 }
 
+static void canonical_share_set(const struct policy *policy, const struct share_set *row,
+                                struct canonical *out)
+{
+    struct encoder *encoder = &out->encoder;
+    begin(out, policy, "sso-hsm share set v1", row->version);
+    encode_text(encoder, row->id);
+    encode_u8(encoder, row->scheme.threshold);
+    encode_u8(encoder, row->scheme.count);
+    encode_u8(encoder, row->scheme.iteration_exponent);
+    encode_u16(encoder, row->identifier);
+    encode_u8(encoder, row->passphrase);
+    encode_u64(encoder, (uint64_t)row->created_ms);
+    encode_fixed(encoder, row->fingerprint, sizeof row->fingerprint);
+    encode_fixed(encoder, row->verifier, sizeof row->verifier);
+}
+
 void policy_tag_application(const struct policy *policy, struct application *application)
 {
     struct canonical canonical;
@@ -287,4 +303,19 @@ enum sso_code policy_check_audit_key(const struct policy *policy, const struct a
     canonical_audit_key(policy, key, &canonical);
     hex_encode(key->id, sizeof key->id, name);
     return tag_fits(policy, &canonical, key->tag) ? SSO_OK : tampered(err, "audit key", name);
+}
+
+void policy_tag_share_set(const struct policy *policy, struct share_set *set)
+{
+    struct canonical canonical;
+    canonical_share_set(policy, set, &canonical);
+    make_tag(policy, &canonical, set->tag);
+}
+
+enum sso_code policy_check_share_set(const struct policy *policy, const struct share_set *set,
+                                     struct sso_error *err)
+{
+    struct canonical canonical;
+    canonical_share_set(policy, set, &canonical);
+    return tag_fits(policy, &canonical, set->tag) ? SSO_OK : tampered(err, "share set", set->id);
 }

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/generation.h"
 #include "common/row.h"
+#include "common/share_set.h"
 
 #define POLICY_KEY_BYTES 32
 #define GROUP_BYTES_MAX 256
@@ -94,6 +95,7 @@ void policy_tag_setting(const struct policy *policy, struct setting *setting);
 void policy_tag_generation(const struct policy *policy, struct generation *generation);
 void policy_tag_generation_token(const struct policy *policy, struct generation_token *token);
 void policy_tag_audit_key(const struct policy *policy, struct audit_key *key);
+void policy_tag_share_set(const struct policy *policy, struct share_set *set);
 
 /* SSO_POLICY_TAMPERED, with the name of the row, unless the tag fits. */
 enum sso_code policy_check_application(const struct policy *policy,
@@ -112,6 +114,8 @@ enum sso_code policy_check_generation_token(const struct policy *policy,
     __attribute__((warn_unused_result));
 
 enum sso_code policy_check_audit_key(const struct policy *policy, const struct audit_key *key,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code policy_check_share_set(const struct policy *policy, const struct share_set *set,
                                      struct sso_error *err) __attribute__((warn_unused_result));
 
 #endif

@@ -42,6 +42,13 @@ struct store_generation_ops {
                                struct sso_error *err);
 };
 
+struct store_share_set_ops {
+    enum sso_code (*list)(struct store_tx *tx, struct share_set **out, size_t *count,
+                          struct sso_error *err);
+    enum sso_code (*insert)(struct store_tx *tx, const struct share_set *set,
+                            struct sso_error *err);
+};
+
 struct store_sealed_key_ops {
     enum sso_code (*list)(struct store_tx *tx, struct sealed_key **out, size_t *count,
                           struct sso_error *err);
@@ -187,6 +194,7 @@ struct store_ops {
 
     const struct store_system_ops *system;
     const struct store_generation_ops *generation;
+    const struct store_share_set_ops *share_set;
     const struct store_sealed_key_ops *sealed_key;
     const struct store_application_ops *application;
     const struct store_mapping_ops *mapping;

@@ -75,6 +75,19 @@ enum sso_code store_generation_token_put(struct store_tx *tx, const struct gener
     return rc != SSO_OK ? rc : tx->store->ops->generation->token_put(tx, token, err);
 }
 
+enum sso_code store_share_set_list(struct store_tx *tx, struct share_set **out, size_t *count,
+                                   struct sso_error *err)
+{
+    return tx->store->ops->share_set->list(tx, out, count, err);
+}
+
+enum sso_code store_share_set_insert(struct store_tx *tx, const struct share_set *set,
+                                     struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->share_set->insert(tx, set, err);
+}
+
 enum sso_code store_sealed_key_list(struct store_tx *tx, struct sealed_key **out, size_t *count,
                                     struct sso_error *err)
 {

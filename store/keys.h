@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/generation.h"
+#include "common/share_set.h"
 
 struct store_tx;
 
@@ -40,6 +41,12 @@ enum sso_code store_generation_token_list(struct store_tx *tx, struct generation
 enum sso_code store_generation_token_put(struct store_tx *tx, const struct generation_token *token,
                                          struct sso_error *err)
     __attribute__((warn_unused_result)); /* as setting_put; key: number, token, node */
+
+/* By age. A damaged row fails the list: SSO_POLICY_TAMPERED. */
+enum sso_code store_share_set_list(struct store_tx *tx, struct share_set **out, size_t *count,
+                                   struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code store_share_set_insert(struct store_tx *tx, const struct share_set *set,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
 
 enum sso_code store_sealed_key_list(struct store_tx *tx, struct sealed_key **out, size_t *count,
                                     struct sso_error *err) __attribute__((warn_unused_result));

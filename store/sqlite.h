@@ -105,6 +105,7 @@ enum sso_code sqlite_check_structure(struct store_tx *tx, char ***lines, size_t 
 
 extern const struct store_system_ops sqlite_system_ops;
 extern const struct store_generation_ops sqlite_generation_ops;
+extern const struct store_share_set_ops sqlite_share_set_ops;
 extern const struct store_sealed_key_ops sqlite_sealed_key_ops;
 extern const struct store_application_ops sqlite_application_ops;
 extern const struct store_mapping_ops sqlite_mapping_ops;

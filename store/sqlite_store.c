@@ -283,6 +283,7 @@ const struct store_ops sqlite_store_ops = {
     .check_structure = sqlite_check_structure,
     .system = &sqlite_system_ops,
     .generation = &sqlite_generation_ops,
+    .share_set = &sqlite_share_set_ops,
     .sealed_key = &sqlite_sealed_key_ops,
     .application = &sqlite_application_ops,
     .mapping = &sqlite_mapping_ops,

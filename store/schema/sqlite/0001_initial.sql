@@ -58,6 +58,20 @@ CREATE TABLE generation_tokens (
     PRIMARY KEY (generation, token, serial, manufacturer, model, node)
 );
 
+CREATE TABLE share_sets (
+    id                 TEXT    NOT NULL PRIMARY KEY, -- a UUID
+    threshold          INTEGER NOT NULL,
+    count              INTEGER NOT NULL,
+    iteration_exponent INTEGER NOT NULL,
+    identifier         INTEGER NOT NULL, -- of SLIP-39
+    passphrase         INTEGER NOT NULL,
+    created_ms         INTEGER NOT NULL,
+    fingerprints       BLOB    NOT NULL, -- 16 of 8 bytes
+    verifier           BLOB    NOT NULL,
+    version            INTEGER NOT NULL,
+    tag                BLOB    NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE sealed_keys (
     key_id     BLOB    NOT NULL PRIMARY KEY,
     purpose    TEXT    NOT NULL,
