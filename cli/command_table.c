@@ -219,10 +219,18 @@ const struct command command_table[] = {
      "\n"
      "  --node NAME     of this node only\n",
      command_audit_export},
-    {"audit verify", COMMAND_DIRECT, "",
-     "Recomputes the audit chain of every node. Compares it with the head that this node keeps in\n"
-     "its state directory, and names what was changed, is missing, was reordered or cut off.\n"
-     "Changes nothing. Exit 3 where something was found.\n"
+    {"audit verify", COMMAND_DIRECT, "[--anchor FILE] [--new-anchor FILE]",
+     "Recomputes the audit chain of every node and checks what was signed of it, without an HSM.\n"
+     "Compares it with the head that this node keeps in its state directory, and names what was\n"
+     "changed, is missing, was reordered or cut off. Changes nothing. Exit 3 where something was\n"
+     "found.\n"
+     "\n"
+     "  --anchor FILE      also with what is known from elsewhere: lines NODE NUMBER HASH or, of\n"
+     "                     this node, NUMBER HASH; key FINGERPRINT: only signing keys that are\n"
+     "                     named, or announced under a signature of such a one, are believed\n"
+     "  --new-anchor FILE  where nothing was found, write heads and keys as they are now: keep "
+     "the\n"
+     "                     file where who owns the database cannot write\n"
      "\nWorks on the database itself, not through the custodian: start it as root or as [system]\n"
      "user. The person at the console (login uid, else SUDO_UID, else the user) must be in a "
      "group\n"

@@ -24,6 +24,10 @@ enum sso_code store_audit_append(struct store_tx *tx, struct audit_record *recor
 enum sso_code store_audit_list(struct store_tx *tx, const char *node, uint64_t after, size_t limit,
                                struct audit_record **out, size_t *count, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* All records of one operation, by node and number: a pass over everything, not for a request. */
+enum sso_code store_audit_of_operation(struct store_tx *tx, const char *operation,
+                                       struct audit_record **out, size_t *count,
+                                       struct sso_error *err) __attribute__((warn_unused_result));
 /* Is that record of its node's chain there, with that hash? Yes for number 0. Records are only ever
  * added, so what was once the end of a chain stays in it. */
 enum sso_code store_audit_holds(struct store_tx *tx, const struct audit_head *head, bool *holds,

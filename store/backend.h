@@ -147,6 +147,8 @@ struct store_audit_ops {
                             struct sso_error *err);
     enum sso_code (*list)(struct store_tx *tx, const char *node, uint64_t after, size_t limit,
                           struct audit_record **out, size_t *count, struct sso_error *err);
+    enum sso_code (*of_operation)(struct store_tx *tx, const char *operation,
+                                  struct audit_record **out, size_t *count, struct sso_error *err);
     enum sso_code (*heads)(struct store_tx *tx, struct audit_head **out, size_t *count,
                            struct sso_error *err);
 };

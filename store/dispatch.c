@@ -393,3 +393,10 @@ enum sso_code store_audit_signature_next(struct store_tx *tx, uint64_t after,
 {
     return tx->store->ops->audit_key->signature_next(tx, after, out, err);
 }
+
+enum sso_code store_audit_of_operation(struct store_tx *tx, const char *operation,
+                                       struct audit_record **out, size_t *count,
+                                       struct sso_error *err)
+{
+    return tx->store->ops->audit->of_operation(tx, operation, out, count, err);
+}

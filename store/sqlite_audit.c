@@ -112,6 +112,21 @@ static enum sso_code list(struct store_tx *tx, const char *node, uint64_t after,
     return sqlite_collect(&statement, &rows, out, count, err);
 }
 
+static enum sso_code of_operation(struct store_tx *tx, const char *operation,
+                                  struct audit_record **out, size_t *count, struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT node, number, time_ms, actor, how, operation, target, outcome, request_id, row_id,"
+        " row_version, hash FROM audit WHERE operation = ? ORDER BY node, number";
+    static const struct sqlite_list rows = {"an audit record", sizeof **out, read_record};
+    SQLITE_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_text(&statement, operation);
+    return sqlite_collect(&statement, &rows, out, count, err);
+}
+
 static void read_audit_head(struct sqlite_statement *s, void *out)
 {
     struct audit_head *head = out;
@@ -140,5 +155,6 @@ static enum sso_code heads(struct store_tx *tx, struct audit_head **out, size_t 
 const struct store_audit_ops sqlite_audit_ops = {
     .append = append,
     .list = list,
+    .of_operation = of_operation,
     .heads = heads,
 };
