@@ -7,8 +7,9 @@
 #define FROM_NODES "several nodes come with a later version; in this one there is one custodian"
 
 #define ROTATE_ARGUMENTS                                                                           \
-    "[--generation N | --no-backup] [--rate ROWS_PER_SECOND]\n"                                    \
-    "              [--full-speed] [--verify sample|full] [--dry-run] [--detach]"
+    "[--generation N | --no-backup] [--token NAME]\n"                                              \
+    "              [--rate ROWS_PER_SECOND] [--full-speed] [--reencrypt]\n"                        \
+    "              [--verify sample|full] [--without NODE] [--dry-run] [--detach]"
 
 /* Behind a blank line, as the last paragraph of a direct command's help. */
 #define DIRECT "\nWorks on HSM and database itself, not through the custodian: start it as root"
@@ -64,6 +65,20 @@ const struct command command_table[] = {
      "  --suite SUITE   default: that of the active generation\n" DIRECT FOR_ADMINS,
      command_key_generate},
 
+    {"key mark-compromised", COMMAND_API, "N",
+     "Says that the master secret of a generation is known to others. Nothing is wrapped under it\n"
+     "any more: where it is the active one, writes are refused until a rotation has made another\n"
+     "active. The next rotation renews row keys and ciphertexts of every row that it could open. "
+     "A\n"
+     "mark stays for ever.\n",
+     command_key_mark_compromised},
+    {"key exposed", COMMAND_API, "N",
+     "Lists whose credentials a compromised generation could open. They must be changed at the\n"
+     "systems they open; one that was set anew here is not listed any more. With --json one "
+     "object\n"
+     "per line.\n",
+     command_key_exposed},
+
     {"rotate", COMMAND_API, ROTATE_ARGUMENTS,
      "Moves every row to a new generation. The service goes on meanwhile. Stays attached and "
      "shows\n"
@@ -71,10 +86,18 @@ const struct command command_table[] = {
      "line, the last one is the final status. Exit 3 where rows were quarantined.\n"
      "\n"
      "  --generation N  to this one; default: the only pending one above the active one\n"
-     "  --no-backup     to a new one, made in the token of the active one, without a backup\n"
+     "  --no-backup     to a new one, made now, without a backup\n"
+     "  --token NAME    to the token of section [hsm NAME], \"hsm\" for [hsm] itself: the one "
+     "made\n"
+     "                  now is made there, a pending one must be there. Refused where that is the\n"
+     "                  token of the active one\n"
      "  --rate N        at most N rows per second\n"
      "  --full-speed    do not yield to live requests\n"
+     "  --reencrypt     new row keys and ciphertexts for every row; done by itself for rows that "
+     "a\n"
+     "                  compromised generation could open\n"
      "  --verify HOW    sample (default): one row of each batch is opened anew; full: each row\n"
+     "  --without NODE  a node that need not open the new generation\n"
      "  --dry-run       read and unwrap everything, change nothing\n"
      "  --detach        return when it has started\n",
      command_rotate_start},
@@ -92,6 +115,9 @@ const struct command command_table[] = {
     {"rotate cancel", COMMAND_API, "",
      "Ends the job; rows stay where they are and both generations stay readable.\n",
      command_rotate_cancel},
+    {"rotate rate", COMMAND_API, "ROWS_PER_SECOND",
+     "Caps the rotation that runs, or the last one for when it goes on; 0 lifts the cap.\n",
+     command_rotate_rate},
     {"rotate retry-quarantined", COMMAND_API, "", "Tries the quarantined rows once more.\n",
      command_rotate_retry_quarantined},
 
@@ -253,8 +279,6 @@ const struct command command_table[] = {
     {"key retire", COMMAND_LATER, "", "a rotation that ends well retires the old generation", NULL},
     {"key destroy", COMMAND_LATER, "", "a retired generation is kept in this version", NULL},
     {"key confirm", COMMAND_LATER, "", "a second administrator comes with a later version", NULL},
-    {"key mark-compromised", COMMAND_LATER, "",
-     "answering a disclosed key comes with a later version", NULL},
     {"ticket issue", COMMAND_LATER, "", "tickets come with a later version", NULL},
     {"ticket redeem", COMMAND_LATER, "", "tickets come with a later version", NULL},
     {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},

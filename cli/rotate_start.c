@@ -25,24 +25,24 @@ static void on_interrupt(int number)
 
 struct rotate_options {
     uint64_t generation, rate;
-    const char *verify;
-    bool no_backup, full_speed, dry_run, detach;
+    const char *verify, *token;
+    struct option_values without;
+    bool no_backup, full_speed, reencrypt, dry_run, detach;
 };
 
 static enum sso_code parse(int argc, char **argv, struct rotate_options *out, struct sso_error *err)
 {
-    const struct option_row options[] = {
-        {"generation", OPTION_NUMBER, &out->generation, NULL},
-        {"no-backup", OPTION_FLAG, &out->no_backup, NULL},
-        {"rate", OPTION_NUMBER, &out->rate, NULL},
-        {"full-speed", OPTION_FLAG, &out->full_speed, NULL},
-        {"verify", OPTION_TEXT, &out->verify, NULL},
-        {"dry-run", OPTION_FLAG, &out->dry_run, NULL},
-        {"detach", OPTION_FLAG, &out->detach, NULL},
-        {"token", OPTION_LATER_VALUE, NULL, "`sso-hsm key generate --token` chooses a token"},
-        {"reencrypt", OPTION_LATER, NULL, "row keys are renewed when a credential is set"},
-        {"without", OPTION_LATER_VALUE, NULL, "there is one node"},
-        {NULL, 0, NULL, NULL}};
+    const struct option_row options[] = {{"generation", OPTION_NUMBER, &out->generation, NULL},
+                                         {"no-backup", OPTION_FLAG, &out->no_backup, NULL},
+                                         {"rate", OPTION_NUMBER, &out->rate, NULL},
+                                         {"full-speed", OPTION_FLAG, &out->full_speed, NULL},
+                                         {"verify", OPTION_TEXT, &out->verify, NULL},
+                                         {"dry-run", OPTION_FLAG, &out->dry_run, NULL},
+                                         {"detach", OPTION_FLAG, &out->detach, NULL},
+                                         {"token", OPTION_TEXT, &out->token, NULL},
+                                         {"reencrypt", OPTION_FLAG, &out->reencrypt, NULL},
+                                         {"without", OPTION_EACH, &out->without, NULL},
+                                         {NULL, 0, NULL, NULL}};
     struct arguments arguments;
     enum sso_code rc = arguments_parse(argc, argv, options, &arguments, err);
     if (rc == SSO_OK)
@@ -63,8 +63,8 @@ static bool has_state(const json_t *generation, const char *wanted)
     return state != NULL && strcmp(state, wanted) == 0;
 }
 
-/* In this version every generation is made with --no-backup, so each pending one may be used; but
- * not one that rotations have passed by, since rows only move to a later one. */
+/* Those that rotations have passed by do not count, since rows only move to a later one; nor those
+ * that have no backup and were not made without one. */
 static enum sso_code only_pending(struct cli *cli, uint64_t *number, struct sso_error *err)
 {
     json_t *reply = NULL;
@@ -79,7 +79,9 @@ static enum sso_code only_pending(struct cli *cli, uint64_t *number, struct sso_
     }
     json_array_foreach(list, i, generation)
     {
-        if (!has_state(generation, "pending") || member_number(generation, "number") <= active)
+        if (!has_state(generation, "pending") || member_number(generation, "number") <= active ||
+            (json_is_null(json_object_get(generation, "backed_up")) &&
+             !json_is_true(json_object_get(generation, "no_backup"))))
             continue;
         *number = (uint64_t)member_number(generation, "number");
         found++;
@@ -122,7 +124,14 @@ static json_t *body_of(const struct rotate_options *options)
         json_object_set_new(body, "full_speed", json_true());
     if (options->dry_run)
         json_object_set_new(body, "dry_run", json_true());
+    if (options->reencrypt)
+        json_object_set_new(body, "reencrypt", json_true());
     body_set_text(body, "verify", options->verify);
+    body_set_text(body, "token", options->token);
+    json_t *without = json_array();
+    for (size_t i = 0; i < options->without.count; i++)
+        json_array_append_new(without, json_string(options->without.value[i]));
+    json_object_set_new(body, "without", without);
     return body;
 }
 
@@ -146,6 +155,14 @@ static enum sso_code poll_status(struct cli *cli, json_t **status, struct sso_er
     }
 }
 
+/* By its name in "error_code"; internal where there is none. */
+static enum sso_code failure_code(const json_t *status)
+{
+    const char *name = json_string_value(json_object_get(status, "error_code"));
+    enum sso_code code = name != NULL ? sso_code_from_name(name) : SSO_OK;
+    return code != SSO_OK ? code : SSO_INTERNAL;
+}
+
 /* What the command's own outcome is, once the rotation is over. */
 static enum sso_code outcome_of(struct cli *cli, const json_t *status, struct sso_error *err)
 {
@@ -159,7 +176,7 @@ static enum sso_code outcome_of(struct cli *cli, const json_t *status, struct ss
         return SSO_OK;
     }
     if (rotation_is_in_state(status, "failed"))
-        return sso_fail(err, SSO_INTERNAL, "the rotation failed: %s",
+        return sso_fail(err, failure_code(status), "the rotation failed: %s",
                         member_text(status, "error", room));
     if (!cli->json)
         printf("`sso-hsm rotate resume` takes it up again\n");

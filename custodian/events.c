@@ -201,6 +201,25 @@ const struct event_facts event_table[EVENTS] = {
             "See sso-hsm rotate status --quarantine; set those credentials anew, or retry.",
             true,
         },
+    [EVENT_RENEWAL_DUE] =
+        {
+            "renewal_due",
+            SEVERITY_WARNING,
+            "A generation is marked compromised and no rotation was completed since: an old copy "
+            "of "
+            "the database and that master secret open rows as they are now.",
+            "Run sso-hsm rotate to a new generation: it renews their row keys and ciphertexts.",
+            true,
+        },
+    [EVENT_CREDENTIALS_EXPOSED] =
+        {
+            "credentials_exposed",
+            SEVERITY_WARNING,
+            "Credentials that a compromised generation could open have not been changed since.",
+            "Change them at the systems that they open and set them anew: sso-hsm key exposed N "
+            "lists them.",
+            true,
+        },
     [EVENT_SETTINGS_DIFFER] =
         {
             "settings_differ",

@@ -53,15 +53,57 @@ static enum sso_code verify_member(const json_t *body, enum rotation_verify *out
     return SSO_OK;
 }
 
-/* Known options of later versions are refused by name, never passed over. */
-static enum sso_code later_options_refused(const json_t *body, struct sso_error *err)
+/* Nodes are known by what they have written to the audit. */
+static enum sso_code node_check(struct request *request, const char *name, struct sso_error *err)
 {
-    static const char *const later[] = {"reencrypt", "without", "token"};
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
-        const json_t *value = json_object_get(body, later[i]);
-        if (value != NULL && !json_is_null(value) && !json_is_false(value))
-            return sso_fail(err, SSO_BAD_REQUEST, "%s is not available in this version", later[i]);
+    struct audit_head *heads = NULL;
+    size_t count = 0;
+    bool known = false;
+    STORE_TX_AUTO tx = NULL;
+    if (strcmp(name, request->custodian->node) == 0)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "%s runs the rotation itself and cannot be left out of it", name);
+    enum sso_code rc = store_begin(request->custodian->store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_audit_heads(tx, &heads, &count, err);
+    for (size_t i = 0; i < count; i++)
+        known = known || strcmp(heads[i].node, name) == 0;
+    free(heads);
+    if (rc == SSO_OK && !known)
+        rc = sso_fail(err, SSO_NOT_FOUND, "there is no node of this name to be left out");
+    return rc;
+}
+
+/* A list of names; in the rotation's row with commas between them. */
+static enum sso_code without_member(struct request *request, struct rotation *out,
+                                    struct sso_error *err)
+{
+    const json_t *name, *list = json_object_get(request->body, "without");
+    size_t i, used = 0;
+    enum sso_code rc = SSO_OK;
+    if (list != NULL && !json_is_null(list) && !json_is_array(list))
+        return sso_fail(err, SSO_BAD_REQUEST, "without must be a list of nodes");
+    json_array_foreach(list, i, name)
+    {
+        const char *text = json_string_value(name);
+        if (text == NULL || text[0] == '\0' || strchr(text, ',') != NULL)
+            return sso_fail(err, SSO_BAD_REQUEST, "without must be a list of nodes");
+        if ((rc = node_check(request, text, err)) != SSO_OK)
+            return rc;
+        size_t length = strlen(text);
+        if (used + length + 2 > sizeof out->without)
+            return sso_fail(err, SSO_TOO_LARGE, "the names in without are too many");
+        used += (size_t)sprintf(out->without + used, "%s%s", used != 0 ? "," : "", text);
     }
+    return rc;
+}
+
+static enum sso_code token_member(const json_t *body, const char **out, struct sso_error *err)
+{
+    const json_t *value = json_object_get(body, "token");
+    *out = json_string_value(value);
+    if (value != NULL && !json_is_null(value) && *out == NULL)
+        return sso_fail(err, SSO_BAD_REQUEST, "token must be the name of a section [hsm NAME]");
     return SSO_OK;
 }
 
@@ -84,17 +126,22 @@ static enum sso_code target_read(const json_t *body, struct rotation *out, struc
     return SSO_OK;
 }
 
-static enum sso_code start_read(const json_t *body, struct rotation *out, struct sso_error *err)
+static enum sso_code start_read(struct request *request, struct rotation_wish *wish,
+                                struct sso_error *err)
 {
+    const json_t *body = request->body;
+    struct rotation *out = &wish->rotation;
     static const char *const allowed[] = {"generation", "no_backup", "rate",    "full_speed",
                                           "reencrypt",  "verify",    "without", "token",
                                           "dry_run",    NULL};
     enum sso_code rc;
     if ((rc = json_only_members(body, allowed, err)) != SSO_OK ||
-        (rc = later_options_refused(body, err)) != SSO_OK ||
         (rc = number_member(body, "rate", RATE_MAX, &out->rate, err)) != SSO_OK ||
         (rc = flag_member(body, "full_speed", &out->full_speed, err)) != SSO_OK ||
         (rc = flag_member(body, "dry_run", &out->dry_run, err)) != SSO_OK ||
+        (rc = flag_member(body, "reencrypt", &out->reencrypt, err)) != SSO_OK ||
+        (rc = token_member(body, &wish->token, err)) != SSO_OK ||
+        (rc = without_member(request, out, err)) != SSO_OK ||
         (rc = verify_member(body, &out->verify, err)) != SSO_OK)
         return rc;
     return target_read(body, out, err);
@@ -102,15 +149,15 @@ static enum sso_code start_read(const json_t *body, struct rotation *out, struct
 
 enum sso_code op_rotation_start(struct request *request, struct sso_error *err)
 {
-    struct rotation rotation = {0};
+    struct rotation_wish wish = {0};
     struct rotation_manager *manager = request->custodian->rotation;
     enum sso_code rc = request_authorise(request, NULL, false, err);
     if (rc != SSO_OK)
         return rc;
     if (request->body == NULL)
         return sso_fail(err, SSO_BAD_REQUEST, "the request needs a JSON object as its body");
-    if ((rc = start_read(request->body, &rotation, err)) != SSO_OK ||
-        (rc = rotation_manager_start(manager, request, &rotation, err)) != SSO_OK)
+    if ((rc = start_read(request, &wish, err)) != SSO_OK ||
+        (rc = rotation_manager_start(manager, request, &wish, err)) != SSO_OK)
         return rc;
     request->status = 202;
     return rotation_manager_status(manager, &request->reply, err);

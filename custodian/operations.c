@@ -36,6 +36,10 @@ const struct operation operations[] = {
 
     {"GET", "/v1/generations", "generation.list", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL,
      op_generation_list},
+    {"PATCH", "/v1/generations/{n}", "generation.change", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
+     op_generation_change},
+    {"GET", "/v1/generations/{n}/exposed", "generation.exposed", ROLE_SSO_ADMIN, OP_DATABASE,
+     BODY_SMALL, op_generation_exposed},
 
     {"GET", "/v1/apps", "app.list", APP_PEOPLE, OP_DATABASE, BODY_SMALL, op_app_list},
     {"POST", "/v1/apps", "app.create", ADMINS, WRITES, BODY_SMALL, op_app_create},

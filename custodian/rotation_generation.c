@@ -14,6 +14,8 @@
 
 /* As many keys without a row are passed over; more of them is something to look into. */
 #define NUMBERS_PASSED_MAX 16
+/* What the section without a name is called where one must be named. */
+#define PLAIN_SECTION "hsm"
 
 /* --- taking up --- */
 
@@ -69,6 +71,90 @@ enum sso_code rotation_generation_open(struct custodian *custodian, uint32_t num
     }
     free(tokens);
     return policy_alarm(custodian, rc, err);
+}
+
+/* --- the token that is asked for --- */
+
+static enum sso_code pool_named(struct custodian *custodian, const char *name, struct hsm **out,
+                                struct sso_error *err)
+{
+    struct hsm *pools[CONFIG_HSM_MAX], *plain = NULL;
+    size_t count = custodian_pools(custodian, pools);
+    *out = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (hsm_name(pools[i])[0] == '\0')
+            plain = pools[i];
+        if (name[0] != '\0' && strcmp(hsm_name(pools[i]), name) == 0)
+            *out = pools[i];
+    }
+    if (*out == NULL && strcmp(name, PLAIN_SECTION) == 0)
+        *out = plain;
+    if (*out != NULL)
+        return SSO_OK;
+    return sso_fail(err, SSO_NOT_FOUND, "%s has no section [hsm NAME] of this name",
+                    custodian->config->file);
+}
+
+/* The active generation, compromised or not: a rotation is what ends that. */
+static enum sso_code active_generation(struct custodian *custodian, uint32_t *number,
+                                       enum suite_id *suite, struct sso_error *err)
+{
+    struct sso_error problem = {0};
+    enum sso_code rc = installation_active(custodian, number, suite, &problem);
+    if (rc == SSO_OK || rc == SSO_GENERATION_COMPROMISED)
+        return SSO_OK;
+    return sso_fail(err, rc, "%s", problem.detail);
+}
+
+/* Does this token hold the active generation too? Some vendors' tokens all have one serial number.
+ * The pool is left as it was. */
+static bool holds_active(struct custodian *custodian, struct hsm *pool, uint32_t active)
+{
+    struct generation generation;
+    struct generation_key key;
+    struct sso_error problem = {0};
+    STORE_TX_AUTO tx = NULL;
+    if (store_begin(custodian->store, STORE_READ, &tx, &problem) != SSO_OK ||
+        generation_find(tx, &custodian->policy, active, &generation, &problem) != SSO_OK)
+        return false; /* the next step meets the same trouble and tells of it */
+    store_rollback(&tx);
+    generation_key_of(custodian->system.id, &generation, &key);
+    if (hsm_open_generation(pool, &key, false, &problem) != SSO_OK)
+        return false;
+    hsm_forget_generation(pool, active);
+    return true;
+}
+
+enum sso_code rotation_token_is_another(struct custodian *custodian, const char *name,
+                                        struct sso_error *err)
+{
+    struct hsm *pool;
+    uint32_t active;
+    enum suite_id suite;
+    enum sso_code rc = active_generation(custodian, &active, &suite, err);
+    if (rc == SSO_OK)
+        rc = pool_named(custodian, name, &pool, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (pool != keyring_pool(custodian->keyring, active) && !holds_active(custodian, pool, active))
+        return SSO_OK;
+    return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
+                    "the token of [hsm %s] is the one that holds the active generation %u: to "
+                    "rotate within it leave --token out, to leave it name another one",
+                    name, active);
+}
+
+enum sso_code rotation_generation_is_in(struct custodian *custodian, uint32_t number,
+                                        const char *name, struct sso_error *err)
+{
+    struct hsm *pool;
+    enum sso_code rc = pool_named(custodian, name, &pool, err);
+    if (rc != SSO_OK || keyring_pool(custodian->keyring, number) == pool)
+        return rc;
+    return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
+                    "generation %u is not in the token of [hsm %s]: make one there with sso-hsm "
+                    "key generate --token %s",
+                    number, name, name);
 }
 
 /* --- making --- */
@@ -174,17 +260,19 @@ static enum sso_code make_key(struct custodian *custodian, struct hsm *pool, uin
     }
 }
 
-enum sso_code rotation_generation_make(struct request *request, uint32_t *number,
+enum sso_code rotation_generation_make(struct request *request, const char *token, uint32_t *number,
                                        struct sso_error *err)
 {
     struct custodian *custodian = request->custodian;
+    struct hsm *pool = NULL;
     uint32_t active;
     enum suite_id suite;
-    enum sso_code rc = installation_active(custodian, &active, &suite, err);
+    enum sso_code rc = active_generation(custodian, &active, &suite, err);
+    if (rc == SSO_OK && token != NULL)
+        rc = pool_named(custodian, token, &pool, err);
     if (rc != SSO_OK)
         return rc;
-    struct hsm *pool = keyring_pool(custodian->keyring, active);
-    if (pool == NULL)
+    if (token == NULL && (pool = keyring_pool(custodian->keyring, active)) == NULL)
         return sso_fail(err, SSO_HSM_UNAVAILABLE,
                         "the token of the active generation %u is not open", active);
     struct new_generation new;

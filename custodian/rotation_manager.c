@@ -93,26 +93,49 @@ static enum sso_code write_plan(struct store_tx *tx, void *context, struct sso_e
     return rewrap_plan(tx, plan->policy, plan->planned, err);
 }
 
-/* `rotation->to` 0: a generation is made first. */
-static enum sso_code start_locked(struct rotation_manager *manager, struct request *request,
-                                  struct rotation *rotation, struct sso_error *err)
+/* The generation is made where it was not named, and proven in its token before anything changes.
+ */
+static enum sso_code ready_target(struct request *request, struct rotation_wish *wish, bool made,
+                                  struct sso_error *err)
 {
+    uint32_t *to = &wish->rotation.to;
     enum sso_code rc = SSO_OK;
+    if (wish->token != NULL)
+        rc = rotation_token_is_another(request->custodian, wish->token, err);
+    if (rc == SSO_OK && made)
+        rc = rotation_generation_make(request, wish->token, to, err);
+    if (rc != SSO_OK)
+        return rc;
+    snprintf(request->audit.target, sizeof request->audit.target, "generation %u", *to);
+    rc = rotation_generation_open(request->custodian, *to, err);
+    if (rc == SSO_OK && wish->token != NULL)
+        rc = rotation_generation_is_in(request->custodian, *to, wish->token, err);
+    return rc;
+}
+
+static enum sso_code plan(struct rotation_manager *manager, struct request *request,
+                          struct rotation *rotation, struct sso_error *err)
+{
+    struct rotation wanted = *rotation;
+    struct plan_write write = {
+        .policy = &manager->custodian->policy, .wanted = &wanted, .planned = rotation};
+    request->audited = true;
+    return committer_run(manager->custodian->committer, write_plan, &write, &request->audit, 1,
+                         err);
+}
+
+static enum sso_code start_locked(struct rotation_manager *manager, struct request *request,
+                                  struct rotation_wish *wish, struct sso_error *err)
+{
+    struct rotation *rotation = &wish->rotation;
     bool made = rotation->to == 0;
     if (rotation_job_running(manager->job))
         return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
                         "a rotation is running: see sso-hsm rotate status");
-    if (made)
-        rc = rotation_generation_make(request, &rotation->to, err);
-    if (rc != SSO_OK)
-        return rc;
-    snprintf(request->audit.target, sizeof request->audit.target, "generation %u", rotation->to);
-    struct rotation wanted = *rotation;
-    struct plan_write plan = {
-        .policy = &manager->custodian->policy, .wanted = &wanted, .planned = rotation};
-    request->audited = true;
-    rc = committer_run(manager->custodian->committer, write_plan, &plan, &request->audit, 1, err);
-    if (rc != SSO_OK && made)
+    enum sso_code rc = ready_target(request, wish, made, err);
+    if (rc == SSO_OK)
+        rc = plan(manager, request, rotation, err);
+    if (rc != SSO_OK && made && rotation->to != 0)
         return sso_error_context(err,
                                  "generation %u was made and stays pending, but no rotation to it "
                                  "started",
@@ -121,10 +144,10 @@ static enum sso_code start_locked(struct rotation_manager *manager, struct reque
 }
 
 enum sso_code rotation_manager_start(struct rotation_manager *manager, struct request *request,
-                                     struct rotation *rotation, struct sso_error *err)
+                                     struct rotation_wish *wish, struct sso_error *err)
 {
     pthread_mutex_lock(&manager->change);
-    enum sso_code rc = start_locked(manager, request, rotation, err);
+    enum sso_code rc = start_locked(manager, request, wish, err);
     pthread_mutex_unlock(&manager->change);
     if (rc == SSO_OK)
         rotation_events_refresh(manager->custodian);

@@ -20,9 +20,17 @@ void rotation_manager_free(struct rotation_manager **manager);
 /* Called by supervision when the installation is ready: goes on with a job that the database shows
  * as preparing or running. */
 void rotation_manager_take_up(struct rotation_manager *manager);
-/* Plans and starts; the record in `request` is written with it. */
+/* What a person asks for. `rotation`: the options, and `to`, 0 where the generation is to be made
+ * first. `token`: the name of the section whose token it shall be in, NULL where that was not said.
+ */
+struct rotation_wish {
+    struct rotation rotation;
+    const char *token;
+};
+/* Plans and starts, after all workers have opened the generation; the record in `request` is
+ * written with it. */
 enum sso_code rotation_manager_start(struct rotation_manager *manager, struct request *request,
-                                     struct rotation *rotation, struct sso_error *err)
+                                     struct rotation_wish *wish, struct sso_error *err)
     __attribute__((warn_unused_result));
 /* "pause", "resume", "cancel", "retry-quarantined": idempotent. */
 enum sso_code rotation_manager_change(struct rotation_manager *manager, struct request *request,

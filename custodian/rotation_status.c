@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/error.h"
 #include "common/json.h"
@@ -22,6 +23,18 @@ static json_t *from_json(const char *text)
             break;
         json_array_append_new(list, number(generation));
         text = *end == ',' ? end + 1 : end;
+    }
+    return list;
+}
+
+/* "a,b" as ["a","b"] */
+static json_t *names_json(const char *text)
+{
+    json_t *list = json_array();
+    while (*text != '\0') {
+        size_t length = strcspn(text, ",");
+        json_array_append_new(list, json_stringn(text, length));
+        text += length + (text[length] == ',');
     }
     return list;
 }
@@ -57,7 +70,7 @@ json_t *rotation_json(const struct rotation *rotation, uint64_t rows_per_second)
     bool exists = rotation != NULL;
     const struct rotation *r = exists ? rotation : &never;
     return json_pack(
-        "{s:o,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:b,s:o,s:o,s:o}", "id",
+        "{s:o,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o}", "id",
         exists ? number(r->id) : json_null(), "state",
         exists ? rotation_state_name(r->state) : "none", "phase",
         exists && r->phase != 0 ? json_string(rotation_phase_name(r->phase)) : json_null(), "from",
@@ -67,7 +80,10 @@ json_t *rotation_json(const struct rotation *rotation, uint64_t rows_per_second)
         exists ? eta_json(r, rows_per_second) : json_null(), "rate",
         r->rate != 0 ? number(r->rate) : json_null(), "dry_run", r->dry_run, "reencrypt",
         r->reencrypt, "started", json_time(r->started_ms), "finished", json_time(r->finished_ms),
-        "error", json_text_or_null(r->error));
+        "error", json_text_or_null(r->error), "error_code",
+        r->error_code != SSO_OK ? json_string(sso_code_facts(r->error_code)->name) : json_null(),
+        "renew_born", r->renew_born != 0 ? number(r->renew_born) : json_null(), "without",
+        names_json(r->without));
 }
 
 static json_t *entry_json(const struct quarantine_entry *entry)

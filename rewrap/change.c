@@ -64,6 +64,7 @@ static enum sso_code set_going(struct store_tx *tx, const struct policy *policy,
     }
     rotation->finished_ms = 0;
     rotation->error[0] = '\0';
+    rotation->error_code = SSO_OK;
     return store_rotation_update(tx, rotation, err);
 }
 

@@ -75,6 +75,9 @@ struct engine {
     size_t generation_count;
     const struct generation *target; /* one of them */
     uint32_t exposed_born;           /* the highest that is marked compromised; 0: none */
+    /* Rows born up to this generation are renewed. At least as high as the rotation's row says,
+     * which carries no tag. */
+    uint32_t renew_born;
 
     struct queue idle, to_move, moved;
     atomic_uint batch_rows;      /* rows per batch, fitted to the token's speed */
@@ -158,7 +161,7 @@ struct mover {
 void move_batch(struct mover *mover, struct batch *batch);
 /* --- renew.c --- */
 /* Does the job give this row a new row key and ciphertext, and not only move its key? */
-bool job_renews(const struct rewrap_job *job, const struct credential_row *row);
+bool engine_renews(const struct engine *engine, const struct credential_row *row);
 /* The rows of the mover's items that are FATE_MOVED, their old keys in row_keys, get new keys under
  * the target and new ciphertexts. On error they wait again. */
 enum sso_code renew_rows(struct mover *mover, struct batch *batch, struct sso_error *err)

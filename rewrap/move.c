@@ -76,7 +76,7 @@ static void gather(struct mover *mover, const struct batch *batch)
         for (size_t i = 0; i < batch->count; i++) {
             if (batch->outcome[i].fate != fate)
                 continue;
-            bool renews = job_renews(engine->job, &batch->row[i]);
+            bool renews = engine_renews(engine, &batch->row[i]);
             if (mover->item_count == 0)
                 mover->renewing = renews;
             else if (renews != mover->renewing)

@@ -153,5 +153,6 @@ enum sso_code rewrap_plan(struct store_tx *tx, const struct policy *policy,
     rotation->started_ms = wall_clock_ms();
     rotation->finished_ms = 0;
     rotation->error[0] = '\0';
+    rotation->error_code = SSO_OK;
     return store_rotation_insert(tx, rotation, err);
 }

@@ -7,9 +7,9 @@
 
 #include <openssl/crypto.h>
 
-bool job_renews(const struct rewrap_job *job, const struct credential_row *row)
+bool engine_renews(const struct engine *engine, const struct credential_row *row)
 {
-    return !job->rotation.dry_run && row->born <= job->rotation.renew_born;
+    return row->born <= engine->renew_born;
 }
 
 struct credential_row batch_row_as_written(const struct batch *batch, size_t i, uint32_t to)

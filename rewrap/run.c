@@ -131,6 +131,7 @@ static enum sso_code write_failed(struct engine *engine, struct store_tx *tx, st
     next->state = ROTATION_FAILED;
     next->finished_ms = wall_clock_ms();
     snprintf(next->error, sizeof next->error, "%s", why->detail);
+    next->error_code = why->code;
     return engine_audit(engine, tx, "rotation.failed", sso_code_facts(why->code)->name, err);
 }
 

@@ -51,6 +51,7 @@ static enum sso_code load_generations(struct engine *engine, struct sso_error *e
     free(engine->generation);
     engine->generation = NULL;
     engine->generation_count = 0;
+    engine->exposed_born = 0;
     enum sso_code rc = store_begin(job->store, STORE_READ, &tx, err);
     if (rc == SSO_OK)
         rc = store_generation_list(tx, &engine->generation, &engine->generation_count, err);
@@ -58,7 +59,8 @@ static enum sso_code load_generations(struct engine *engine, struct sso_error *e
         struct generation *generation = &engine->generation[i];
         struct sso_error problem = {0};
         keyring_know(job->keyring, &generation->number, 1);
-        if (generation->compromised && generation->number > engine->exposed_born)
+        if (generation->compromised && generation->number < job->rotation.to &&
+            generation->number > engine->exposed_born)
             engine->exposed_born = generation->number;
         if (policy_check_generation(job->policy, generation, &problem) == SSO_OK)
             continue;
@@ -68,6 +70,10 @@ static enum sso_code load_generations(struct engine *engine, struct sso_error *e
     }
     if (rc != SSO_OK)
         return rc;
+    engine->renew_born = engine->exposed_born > job->rotation.renew_born ? engine->exposed_born
+                                                                         : job->rotation.renew_born;
+    if (job->rotation.dry_run)
+        engine->renew_born = 0; /* it writes nothing */
     engine->target = engine_generation(engine, job->rotation.to);
     return engine->target != NULL
                ? SSO_OK
@@ -83,7 +89,7 @@ static enum sso_code read_batch(struct engine *engine, size_t limit, struct scan
     const struct rotation *rotation = &engine->job->rotation;
     struct scan_options options = {.below = rotation->to,
                                    .with_ciphertext = rotation->verify == VERIFY_FULL,
-                                   .ciphertext_born = rotation->dry_run ? 0 : rotation->renew_born,
+                                   .ciphertext_born = engine->renew_born,
                                    .skip_quarantined = !rotation->dry_run,
                                    .limit = limit,
                                    .limit_bytes = BATCH_CIPHERTEXT_BYTES};
@@ -214,10 +220,9 @@ static struct mover *mover_new(struct engine *engine)
     mover->engine = engine;
     mover->patience.engine = engine;
     mover->row_keys = secret_alloc((size_t)BATCH_ROWS * ROW_KEY_BYTES);
-    if (engine->job->rotation.renew_born != 0)
+    if (engine->renew_born != 0)
         mover->new_keys = secret_alloc((size_t)BATCH_ROWS * ROW_KEY_BYTES);
-    if (mover->row_keys == NULL ||
-        (mover->new_keys == NULL && engine->job->rotation.renew_born != 0)) {
+    if (mover->row_keys == NULL || (mover->new_keys == NULL && engine->renew_born != 0)) {
         mover_free(mover);
         return NULL;
     }
@@ -251,7 +256,7 @@ static enum sso_code start_movers(struct pass *pass, unsigned wanted, struct sso
 static enum sso_code fill_idle(struct pass *pass, struct sso_error *err)
 {
     struct engine *engine = pass->engine;
-    bool renewing = engine->job->rotation.renew_born != 0;
+    bool renewing = engine->renew_born != 0;
     bool whole = renewing || engine->job->rotation.verify == VERIFY_FULL;
     unsigned wanted =
         (whole ? 1 : 2) * pass->mover_count + (whole ? BATCHES_WAITING_WHOLE : BATCHES_WAITING);

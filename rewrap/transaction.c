@@ -28,6 +28,7 @@ void engine_take_over(struct engine *engine, const struct rotation *row)
     rotation->rate = row->rate;
     rotation->finished_ms = row->finished_ms;
     memcpy(rotation->error, row->error, sizeof rotation->error);
+    rotation->error_code = row->error_code;
     engine_publish(engine);
 }
 

@@ -122,6 +122,7 @@ struct store_rotation_ops {
     enum sso_code (*insert)(struct store_tx *tx, struct rotation *rotation, struct sso_error *err);
     enum sso_code (*update)(struct store_tx *tx, const struct rotation *rotation,
                             struct sso_error *err);
+    enum sso_code (*renewed)(struct store_tx *tx, uint32_t *born, struct sso_error *err);
 };
 
 struct store_quarantine_ops {

@@ -270,6 +270,11 @@ enum sso_code store_rotation_update(struct store_tx *tx, const struct rotation *
     return rc != SSO_OK ? rc : tx->store->ops->rotation->update(tx, rotation, err);
 }
 
+enum sso_code store_rotation_renewed(struct store_tx *tx, uint32_t *born, struct sso_error *err)
+{
+    return tx->store->ops->rotation->renewed(tx, born, err);
+}
+
 enum sso_code store_quarantine_put(struct store_tx *tx, const struct quarantine_entry *entry,
                                    struct sso_error *err)
 {

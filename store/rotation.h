@@ -47,6 +47,7 @@ struct rotation {
     uint32_t renew_born;
     int64_t started_ms, finished_ms;
     char error[SSO_ERROR_DETAIL_BYTES];
+    enum sso_code error_code; /* of a failed one; else SSO_OK */
 };
 /* Numbers above this are not ours. */
 #define ROTATION_ID_MAX (((uint64_t)1 << 53) - 1)
@@ -59,6 +60,10 @@ enum sso_code store_rotation_insert(struct store_tx *tx, struct rotation *rotati
                                     struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code store_rotation_update(struct store_tx *tx, const struct rotation *rotation,
                                     struct sso_error *err) __attribute__((warn_unused_result));
+
+/* The highest renew_born of a rotation that was completed; 0: none. */
+enum sso_code store_rotation_renewed(struct store_tx *tx, uint32_t *born, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 #define QUARANTINE_SEEN_BYTES 32
 struct quarantine_entry {

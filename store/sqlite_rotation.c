@@ -3,10 +3,11 @@
 #define COLUMNS                                                                                    \
     "id, state, phase, to_generation, from_generations, total, done, skipped, failed, rate,"       \
     " dry_run, reencrypt, full_speed, verify, without_nodes, renew_born, started_ms, finished_ms," \
-    " error"
+    " error, error_code"
 
 static void read_rotation(struct sqlite_statement *s, struct rotation *out)
 {
+    char code[64];
     out->id = sqlite_read_u64(s);
     out->state = (enum rotation_state)sqlite_read_integer(s, ROTATION_PREPARING, ROTATION_FAILED);
     out->phase = (enum rotation_phase)sqlite_read_integer(s, PHASE_PREPARE, PHASE_VERIFY);
@@ -26,6 +27,8 @@ static void read_rotation(struct sqlite_statement *s, struct rotation *out)
     out->started_ms = sqlite_read_time(s);
     out->finished_ms = sqlite_read_time(s);
     sqlite_read_note(s, out->error, sizeof out->error);
+    sqlite_read_note(s, code, sizeof code);
+    out->error_code = code[0] != '\0' ? sso_code_from_name(code) : SSO_OK;
 }
 
 static enum sso_code latest(struct store_tx *tx, struct rotation *out, struct sso_error *err)
@@ -82,13 +85,16 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
     sqlite_bind_integer(&s, rotation->started_ms);
     sqlite_bind_integer(&s, rotation->finished_ms);
     sqlite_bind_text(&s, rotation->error);
+    sqlite_bind_text(
+        &s, rotation->error_code == SSO_OK ? "" : sso_code_facts(rotation->error_code)->name);
     return sqlite_run(&s, changed, err);
 }
 
 static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
 {
-    static const char sql[] = "INSERT INTO rotations (" COLUMNS ")"
-                              " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    static const char sql[] =
+        "INSERT INTO rotations (" COLUMNS ")"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     struct rotation last = {0};
     enum sso_code rc = latest(tx, &last, NULL);
     if (rc != SSO_OK && rc != SSO_NOT_FOUND)
@@ -112,7 +118,7 @@ static enum sso_code update(struct store_tx *tx, const struct rotation *rotation
         "UPDATE rotations SET state = ?2, phase = ?3, to_generation = ?4, from_generations = ?5,"
         " total = ?6, done = ?7, skipped = ?8, failed = ?9, rate = ?10, dry_run = ?11,"
         " reencrypt = ?12, full_speed = ?13, verify = ?14, without_nodes = ?15, renew_born = ?16,"
-        " started_ms = ?17, finished_ms = ?18, error = ?19 WHERE id = ?1";
+        " started_ms = ?17, finished_ms = ?18, error = ?19, error_code = ?20 WHERE id = ?1";
     uint64_t changed = 0;
     enum sso_code rc = run_with_row(tx, sql, rotation, &changed, err);
     if (rc == SSO_OK && changed != 1)
@@ -121,8 +127,25 @@ static enum sso_code update(struct store_tx *tx, const struct rotation *rotation
     return rc;
 }
 
+static enum sso_code renewed(struct store_tx *tx, uint32_t *born, struct sso_error *err)
+{
+    static const char sql[] =
+        "SELECT coalesce(max(renew_born), 0) FROM rotations WHERE state = ? AND dry_run = 0";
+    SQLITE_STATEMENT_AUTO statement = {0};
+    bool found = false;
+    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    if (rc != SSO_OK)
+        return rc;
+    sqlite_bind_integer(&statement, ROTATION_COMPLETED);
+    rc = sqlite_step(&statement, &found, err);
+    if (rc == SSO_OK)
+        *born = sqlite_read_u32(&statement);
+    return rc;
+}
+
 const struct store_rotation_ops sqlite_rotation_ops = {
     .latest = latest,
     .insert = insert,
     .update = update,
+    .renewed = renewed,
 };

@@ -23,6 +23,8 @@ MATRIX = [
     ("GET", "/v1/status", None, {"sso_admin", "auditor"}),
     ("GET", "/metrics", None, {"sso_admin", "auditor"}),
     ("GET", "/v1/generations", None, {"sso_admin"}),
+    ("PATCH", "/v1/generations/99", {"compromised": True}, {"sso_admin"}),
+    ("GET", "/v1/generations/99/exposed", None, {"sso_admin"}),
     ("POST", "/v1/apps", NEW_APP, ADMINS),
     ("GET", "/v1/apps/{app}", None, APP_ADMINS | {"app_user", "reader"}),
     ("PATCH", "/v1/apps/{app}", {"description": "d"}, APP_ADMINS),

@@ -165,11 +165,32 @@ def test_actions_that_do_not_fit(running):
     assert running.rotation()["state"] == "none"
 
 
-def test_what_comes_later_is_refused(running):
-    for options in (["--reencrypt"], ["--without", "node2"]):
-        refused = running.sso("rotate", "--no-backup", *options)
-        assert refused.code != 0 and "not available" in refused.problem["detail"], options
-    assert states(running) == {1: ("active", states(running)[1][1])}
+def test_options_that_name_what_is_not_there(running):
+    """Refused before anything changes."""
+    for options, code in ((["--without", "node2"], "not_found"), (["--without", "node1"], "bad_request"),
+                          (["--token", "elsewhere"], "not_found"), (["--token", "hsm"], "token_not_suitable")):
+        refused = running.sso("rotate", "--no-backup", *options, check=1)
+        assert refused.problem["code"] == code, (options, refused)
+    for body in ({"no_backup": True, "token": 5}, {"no_backup": True, "without": "node2"},
+                 {"no_backup": True, "without": [5]}, {"no_backup": True, "reencrypt": "yes"}):
+        assert running.api("POST", "/v1/rotation", body).status == 400, body
+    assert list(states(running)) == [1]
+
+
+def test_the_rate_of_a_running_rotation_is_changed(running):
+    running.fill(2000)
+    running.sso("rotate", "--no-backup", "--rate", "50", "--detach", check=0)
+    wait_for(lambda: running.rotation()["done"] > 0, "the rotation moves rows")
+    assert running.sso("rotate", "rate", "60", check=0).json["rate"] == 60
+    assert running.sso("rotate", "rate", "60", check=0).json["state"] == "running"
+    running.sso("rotate", "rate", "many", check=2)
+    running.sso("rotate", "pause", check=0)
+    running.sso("rotate", "pause", check=0)
+    assert running.wait_rotation("paused")["rate"] == 60
+    assert running.sso("rotate", "rate", "0", check=0).json["rate"] is None
+    running.sso("rotate", "resume", check=0)
+    running.sso("rotate", "resume")
+    assert running.wait_rotation("completed")["failed"] == 0
 
 
 def test_a_row_that_cannot_be_moved_is_quarantined(running):

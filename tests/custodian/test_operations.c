@@ -135,6 +135,8 @@ MODEL(op_config_get)
 MODEL(op_config_set)
 MODEL(op_config_update)
 MODEL(op_config_delete)
+MODEL(op_generation_change)
+MODEL(op_generation_exposed)
 MODEL(op_rotation_start)
 MODEL(op_rotation_show)
 MODEL(op_rotation_change)
@@ -250,17 +252,41 @@ static void every_row_is_reached_and_named_once(void **state)
 static const struct {
     const char *operation, *who;
 } matrix[] = {
-    {"health", "SAaUurON-"},      {"status", "SON"},           {"metrics", "SO"},
-    {"generation.list", "S"},     {"app.list", "SAaUr"},       {"app.create", "SA"},
-    {"app.show", "SAaUr"},        {"app.update", "SAa"},       {"app.delete", "SA"},
-    {"app.purge", "SAa"},         {"credential.list", "SAar"}, {"credential.import", "SAa"},
-    {"credential.show", "SAaUr"}, {"credential.set", "SAaU"},  {"credential.delete", "SAa"},
-    {"credential.lookup", "Ur"},  {"mapping.list_of", "SAaU"}, {"mapping.list", "SAa"},
-    {"mapping.show", "SAaU"},     {"mapping.set", "SAaU"},     {"mapping.delete", "SAa"},
-    {"config.get", "SAaUur"},     {"config.set", "SAa"},       {"config.update", "SAa"},
-    {"config.delete", "SAa"},     {"rotation.show", "S"},      {"rotation.start", "S"},
-    {"rotation.change", "S"},     {"quarantine.list", "S"},    {"settings.show", "S"},
-    {"settings.change", "S"},     {"settings.confirm", "S"},   {"audit.read", "SO"},
+    {"health", "SAaUurON-"},
+    {"status", "SON"},
+    {"metrics", "SO"},
+    {"generation.list", "S"},
+    {"generation.change", "S"},
+    {"generation.exposed", "S"},
+    {"app.list", "SAaUr"},
+    {"app.create", "SA"},
+    {"app.show", "SAaUr"},
+    {"app.update", "SAa"},
+    {"app.delete", "SA"},
+    {"app.purge", "SAa"},
+    {"credential.list", "SAar"},
+    {"credential.import", "SAa"},
+    {"credential.show", "SAaUr"},
+    {"credential.set", "SAaU"},
+    {"credential.delete", "SAa"},
+    {"credential.lookup", "Ur"},
+    {"mapping.list_of", "SAaU"},
+    {"mapping.list", "SAa"},
+    {"mapping.show", "SAaU"},
+    {"mapping.set", "SAaU"},
+    {"mapping.delete", "SAa"},
+    {"config.get", "SAaUur"},
+    {"config.set", "SAa"},
+    {"config.update", "SAa"},
+    {"config.delete", "SAa"},
+    {"rotation.show", "S"},
+    {"rotation.start", "S"},
+    {"rotation.change", "S"},
+    {"quarantine.list", "S"},
+    {"settings.show", "S"},
+    {"settings.change", "S"},
+    {"settings.confirm", "S"},
+    {"audit.read", "SO"},
     {"pin.reset", "S"},
 };
 

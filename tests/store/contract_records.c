@@ -35,9 +35,19 @@ static void test_rotations(void **state)
     rotation.failed = 1;
     rotation.finished_ms = 10;
     strcpy(rotation.error, "one row");
+    rotation.error_code = SSO_ROW_CORRUPT;
+    rotation.renew_born = 1;
     assert_ok(store_rotation_update(tx, &rotation, &err));
     assert_ok(store_rotation_latest(tx, &back, &err));
     assert_memory_equal(&back, &rotation, sizeof rotation);
+    uint32_t renewed = 9;
+    assert_ok(store_rotation_renewed(tx, &renewed, &err));
+    assert_int_equal(renewed, 0); /* it was not completed */
+    back.state = ROTATION_COMPLETED;
+    back.dry_run = false;
+    assert_ok(store_rotation_update(tx, &back, &err));
+    assert_ok(store_rotation_renewed(tx, &renewed, &err));
+    assert_int_equal(renewed, 1);
     assert_ok(store_rotation_insert(tx, &second, &err));
     assert_int_equal(second.id, 2);
     assert_ok(store_rotation_latest(tx, &back, &err));

@@ -161,7 +161,8 @@ CREATE TABLE rotations (
     renew_born          INTEGER NOT NULL,
     started_ms          INTEGER NOT NULL,
     finished_ms         INTEGER NOT NULL,
-    error               TEXT    NOT NULL
+    error               TEXT    NOT NULL,
+    error_code          TEXT    NOT NULL  -- its name
 );
 
 CREATE TABLE quarantine (

@@ -1,0 +1,166 @@
+/* A generation's key became known to others, and what that means for its rows (DESIGN §3.1). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/encode.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "custodian/application_access.h"
+#include "custodian/custodian.h"
+#include "custodian/operations.h"
+#include "custodian/rotation_events.h"
+#include "custodian/snapshot.h"
+
+#define EXPOSED_DEFAULT 100
+#define EXPOSED_MAX 1000
+
+static enum sso_code number_of_path(const struct request *request, uint32_t *number,
+                                    struct sso_error *err)
+{
+    const char *text = request->segment[2];
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (text[0] < '1' || text[0] > '9' || *end != '\0' || value > UINT32_MAX)
+        return sso_fail(err, SSO_NOT_FOUND,
+                        "a generation is named by its number: see sso-hsm key "
+                        "list");
+    *number = (uint32_t)value;
+    return SSO_OK;
+}
+
+/* --- marking --- */
+
+struct mark {
+    const struct policy *policy;
+    uint32_t number;
+};
+
+static enum sso_code write_mark(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    const struct mark *mark = context;
+    struct generation generation;
+    enum sso_code rc = store_generation_hold(tx, mark->number, STORE_EXCLUSIVE, &generation, err);
+    if (rc != SSO_OK || (rc = policy_check_generation(mark->policy, &generation, err)) != SSO_OK)
+        return rc;
+    if (generation.state == GENERATION_PENDING)
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "generation %u is pending: nothing was ever wrapped under it, so it needs "
+                        "no mark; make another with sso-hsm key generate",
+                        generation.number);
+    if (generation.compromised)
+        return SSO_OK;
+    generation.compromised = true;
+    generation.version++;
+    policy_tag_generation(mark->policy, &generation);
+    return store_generation_update(tx, &generation, err);
+}
+
+static enum sso_code reply_generation(struct request *request, uint32_t number,
+                                      struct sso_error *err)
+{
+    struct snapshot now = {0};
+    enum sso_code rc = snapshot_read(request->custodian->store, &now, err);
+    for (size_t i = 0; rc == SSO_OK && i < now.generation_count; i++)
+        if (now.generation[i].number == number)
+            request->reply = json_generation(&now.generation[i], now.token, now.token_count, -1);
+    snapshot_free(&now);
+    if (rc == SSO_OK && request->reply == NULL)
+        rc = sso_fail(err, SSO_NO_MEMORY, "no memory for the reply");
+    return rc;
+}
+
+enum sso_code op_generation_change(struct request *request, struct sso_error *err)
+{
+    static const char *const allowed[] = {"compromised", NULL};
+    struct custodian *custodian = request->custodian;
+    struct mark mark = {.policy = &custodian->policy};
+    enum sso_code rc = request_authorise(request, NULL, false, err);
+    if (rc != SSO_OK || (rc = number_of_path(request, &mark.number, err)) != SSO_OK ||
+        (request->body != NULL && (rc = json_only_members(request->body, allowed, err)) != SSO_OK))
+        return rc;
+    if (!json_is_true(json_object_get(request->body, "compromised")))
+        return sso_fail(err, SSO_BAD_REQUEST,
+                        "the body must be {\"compromised\":true}; a mark is never taken away");
+    struct audit_record *record = &request->audit;
+    snprintf(record->operation, sizeof record->operation, "generation.mark-compromised");
+    snprintf(record->target, sizeof record->target, "generation %u", mark.number);
+    request->audited = true;
+    rc = committer_run(custodian->committer, write_mark, &mark, record, 1, err);
+    if (rc != SSO_OK)
+        return policy_alarm(custodian, rc, err);
+    /* What every write asks first; the transaction of each asks the database again. */
+    struct sso_error problem = {0};
+    if (installation_refresh(custodian, &problem) != SSO_OK)
+        log_line(LOG_LEVEL_WARNING, "generations not read after a change", "reason", problem.detail,
+                 NULL);
+    rotation_events_refresh(custodian);
+    return reply_generation(request, mark.number, err);
+}
+
+/* --- whose credentials could be read --- */
+
+static json_t *exposed_json(const struct exposed_row *row)
+{
+    return json_pack("{s:o,s:o,s:o,s:I,s:o}", "row", json_hex(row->row_id, sizeof row->row_id),
+                     "app", json_text_or_null(row->application), "principal",
+                     json_text_or_null(row->principal), "born", (json_int_t)row->born, "renewed",
+                     json_time(row->renewed_ms));
+}
+
+static enum sso_code is_compromised(struct request *request, struct store_tx *tx, uint32_t number,
+                                    struct sso_error *err)
+{
+    struct generation *list = NULL;
+    size_t count = 0;
+    enum sso_code rc = store_generation_list(tx, &list, &count, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = sso_fail(err, SSO_NOT_FOUND, "generation %u does not exist: see sso-hsm key list", number);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].number != number)
+            continue;
+        rc = policy_check_generation(&request->custodian->policy, &list[i], err);
+        if (rc == SSO_OK && !list[i].compromised)
+            rc = sso_fail(err, SSO_BAD_REQUEST,
+                          "generation %u is not marked compromised: sso-hsm key mark-compromised "
+                          "%u marks it",
+                          number, number);
+    }
+    free(list);
+    return policy_alarm(request->custodian, rc, err);
+}
+
+enum sso_code op_generation_exposed(struct request *request, struct sso_error *err)
+{
+    uint32_t number;
+    uint64_t limit;
+    uint8_t after[ROW_ID_BYTES];
+    char text[2 * ROW_ID_BYTES + 1];
+    struct exposed_row *rows = NULL;
+    size_t count = 0;
+    STORE_TX_AUTO tx = NULL;
+    bool has_after = request_query(request, "after", text, sizeof text);
+    enum sso_code rc = number_of_path(request, &number, err);
+    if (rc == SSO_OK)
+        rc = request_query_number(request, "limit", EXPOSED_DEFAULT, EXPOSED_MAX, &limit, err);
+    if (rc == SSO_OK && (limit == 0 || (has_after && !hex_decode(text, after, sizeof after))))
+        rc = sso_fail(err, SSO_BAD_REQUEST,
+                      "limit takes a number from 1 to %d, after the \"next\" of the page before",
+                      EXPOSED_MAX);
+    if (rc != SSO_OK ||
+        (rc = store_begin(request->custodian->store, STORE_READ, &tx, err)) != SSO_OK ||
+        (rc = is_compromised(request, tx, number, err)) != SSO_OK ||
+        (rc = store_exposed_list(tx, number, has_after ? after : NULL, (size_t)limit, &rows, &count,
+                                 err)) != SSO_OK)
+        return rc;
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, exposed_json(&rows[i]));
+    json_t *next = count == limit ? json_hex(rows[count - 1].row_id, sizeof rows[count - 1].row_id)
+                                  : json_null();
+    request->reply = json_pack("{s:o,s:o}", "exposed", list, "next", next);
+    free(rows);
+    return request->reply != NULL ? SSO_OK
+                                  : sso_fail(err, SSO_NO_MEMORY, "no memory for the reply");
+}
