@@ -10,11 +10,14 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FUZZ_SECONDS = 8
+# Tests wait more than they compute: files of tests run beside each other, one for each processor.
+PROCESSORS = min(os.cpu_count() or 1, 4)
 # What a sanitized build runs of the black-box tests: all but those that measure memory or count
 # kills over a large database, which say nothing more there and take many times as long.
 SANITIZED_ROWS = "2000"
@@ -153,29 +156,30 @@ class Routine:
         build = self.setup("fuzz", "-Dc_args=-fsanitize=fuzzer-no-link", "-Db_lundef=false",
                            "-Db_sanitize=address,undefined", "-Dtests=enabled", compiler="clang")
         run(["ninja", "-C", build, "fuzz"])
-        count = Count()
-        for fuzzer in sorted((build / "tests" / "fuzz").glob("fuzz_*")):
-            if not os.access(fuzzer, os.X_OK) or fuzzer.is_dir():
-                continue
-            corpus = self.work / "corpus" / fuzzer.name
-            corpus.mkdir(parents=True)
-            seeds = ROOT / "tests" / "fuzz" / "corpus" / fuzzer.name
-            done = run([fuzzer, f"-max_total_time={FUZZ_SECONDS}", "-print_final_stats=1", "-timeout=10",
-                        "-rss_limit_mb=1024", f"-artifact_prefix={self.work}/", corpus,
-                        *([seeds] if seeds.exists() else [])], check=False)
-            runs = re.search(r"number_of_executed_units:\s+(\d+)", done.stdout)
-            print(f"  {fuzzer.name}: {runs.group(1) if runs else 'no'} inputs")
-            if done.returncode != 0:
-                print("\n".join(done.stdout.splitlines()[-40:]))
-                count.failed += 1
-            else:
-                count.passed += 1
-        return count
+        fuzzers = [path for path in sorted((build / "tests" / "fuzz").glob("fuzz_*"))
+                   if os.access(path, os.X_OK) and path.is_file()]
+        with ThreadPoolExecutor(PROCESSORS) as pool:
+            return sum(pool.map(self.fuzz, fuzzers), Count())
+
+    def fuzz(self, fuzzer):
+        corpus = self.work / "corpus" / fuzzer.name
+        corpus.mkdir(parents=True)
+        seeds = ROOT / "tests" / "fuzz" / "corpus" / fuzzer.name
+        done = run([fuzzer, f"-max_total_time={FUZZ_SECONDS}", "-print_final_stats=1", "-timeout=10",
+                    "-rss_limit_mb=1024", f"-artifact_prefix={self.work}/", corpus,
+                    *([seeds] if seeds.exists() else [])], check=False)
+        runs = re.search(r"number_of_executed_units:\s+(\d+)", done.stdout)
+        print(f"  {fuzzer.name}: {runs.group(1) if runs else 'no'} inputs")
+        if done.returncode == 0:
+            return Count(passed=1)
+        print("\n".join(done.stdout.splitlines()[-40:]))
+        return Count(failed=1)
 
     def pytest(self, name, environment, *options):
         report = self.work / f"{name}.xml"
         run(["/usr/bin/python3", "-B", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-             "--tb=short", "-rfE", "--durations=8", f"--junitxml={report}", *options,
+             "--tb=short", "-rfE", "--durations=8", f"--junitxml={report}",
+             "-n", str(PROCESSORS), "--dist", "loadfile", *options,
              ROOT / "tests" / "blackbox"],
             check=False, quiet=False, cwd=ROOT / "tests" / "blackbox",
             env={**os.environ, **{key: str(value) for key, value in environment.items()}})
