@@ -42,6 +42,13 @@ enum suite_id suite_from_name(const char *name)
     return (enum suite_id)number_of(suite_names, COUNT(suite_names), name);
 }
 
+bool suite_wrapped_fits(enum suite_id suite, size_t length_bytes)
+{
+    if (suite == SUITE_AES256_KW)
+        return length_bytes == 40;
+    return suite == SUITE_AES256_GCM && (length_bytes == 60 || length_bytes == 64);
+}
+
 const char *generation_state_name(enum generation_state state)
 {
     return name_of(state_names, COUNT(state_names), state);

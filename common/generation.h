@@ -11,14 +11,18 @@
 
 #define SYSTEM_ID_BYTES 16
 #define SECRET_ID_BYTES 16
-#define WRAPPED_KEY_BYTES_MAX 60 /* aes256-gcm: 12 IV + 32 + 16 tag; aes256-kw: 40 (RFC 3394) */
-#define TAG_BYTES 32             /* HMAC-SHA-256 */
+/* aes256-kw: 40 (RFC 3394); aes256-gcm: 12 IV + 32 + 16 tag, 4 more where a token makes IVs of 16.
+ */
+#define WRAPPED_KEY_BYTES_MAX 64
+#define TAG_BYTES 32 /* HMAC-SHA-256 */
 
 /* The numbers are stored: never renumber. */
 enum suite_id { SUITE_NONE = 0, SUITE_AES256_KW = 1, SUITE_AES256_GCM = 2 };
 
 const char *suite_name(enum suite_id suite);     /* "aes256-kw" */
 enum suite_id suite_from_name(const char *name); /* SUITE_NONE where unknown */
+/* Can a row key that the suite wrapped have this length? */
+bool suite_wrapped_fits(enum suite_id suite, size_t length_bytes);
 
 enum generation_state {
     GENERATION_PENDING = 1,

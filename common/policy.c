@@ -146,8 +146,7 @@ static void canonical_generation(const struct policy *policy, const struct gener
     encode_u64(encoder, (uint64_t)row->last_drill_ms);
     encode_u64(encoder, (uint64_t)row->retired_ms);
     encode_text(encoder, row->share_set);
-    encode_u8(encoder, row->canary.wrapped.length_bytes);
-    encode_fixed(encoder, row->canary.wrapped.bytes, sizeof row->canary.wrapped.bytes);
+    encode_bytes(encoder, row->canary.wrapped.bytes, row->canary.wrapped.length_bytes);
     encode_fixed(encoder, row->canary.mac, sizeof row->canary.mac);
 }
 

@@ -205,6 +205,20 @@ enum ckr_class ckr_class(struct outcome outcome)
                                                                               : CKR_CLASS_SESSION;
 }
 
+bool ckr_is_refusal(struct outcome outcome)
+{
+    switch (ckr_class(outcome)) {
+    case CKR_CLASS_OK:
+    case CKR_CLASS_RETRY:
+    case CKR_CLASS_WORKER:
+    case CKR_CLASS_TOKEN_GONE:
+    case CKR_CLASS_PIN:
+        return false;
+    default:
+        return true;
+    }
+}
+
 enum sso_code ckr_fail(struct sso_error *err, struct outcome outcome, const char *doing)
 {
     enum sso_code code = SSO_HSM_UNAVAILABLE;

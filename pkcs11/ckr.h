@@ -21,6 +21,9 @@ enum ckr_class {
 
 enum ckr_class ckr_class(struct outcome outcome);
 
+/* Would the same call fail the same way tomorrow? Then it is how the token is, not how it does. */
+bool ckr_is_refusal(struct outcome outcome);
+
 #define CKR_NAME_SIZE 48
 /* "CKR_DEVICE_ERROR", or "CKR_0x80000001" for one that has no name here. Returns out. */
 const char *ckr_name(CK_RV rv, char out[static CKR_NAME_SIZE]);

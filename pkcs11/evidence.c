@@ -5,6 +5,7 @@
 
 #include "pkcs11/canary.h"
 #include "pkcs11/ckr.h"
+#include "pkcs11/gcm.h"
 #include "pkcs11/key.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -184,7 +185,7 @@ static bool wraps(struct trial *trial, CK_ATTRIBUTE_TYPE usage)
         /* Nothing is at hand that this key would unwrap, so it is the refusal's kind that counts:
          * the usage or the mechanism, not the data. */
         static const uint8_t no_binding[BINDING_BYTES] = {0};
-        const struct wrapped_key nothing = {.length_bytes = (uint8_t)suite_aes256_kw.wrapped_bytes};
+        const struct wrapped_key nothing = {.length_bytes = KEY_WRAPPED_BYTES};
         call = suite_aes256_kw.unwrap(session, trial->key, no_binding, &nothing, session->row_key);
         return ckr_class(call) != CKR_CLASS_CONFIGURATION;
     }
@@ -218,6 +219,14 @@ static void try_usages(struct trial *trial)
         weak(trial, "usages");
 }
 
+static void note_gcm_iv(struct trial *trial)
+{
+    struct gcm_way way;
+    if (trial->suite->id == SUITE_AES256_GCM && gcm_way(trial->session, &way).rv == CKR_OK)
+        snprintf(trial->evidence->gcm_iv, sizeof trial->evidence->gcm_iv, "%s",
+                 gcm_iv_name(way.iv));
+}
+
 enum sso_code evidence_take(struct session *session, const struct generation_key *generation,
                             CK_OBJECT_HANDLE key, bool weak_accepted, struct evidence *out,
                             struct sso_error *err)
@@ -241,6 +250,7 @@ enum sso_code evidence_take(struct session *session, const struct generation_key
     try_copy(&trial);
     try_set_extractable(&trial);
     try_usages(&trial);
+    note_gcm_iv(&trial);
     enum sso_code code = canary_open(session, key, trial.suite, generation, err);
     if (code != SSO_OK && code != SSO_WRONG_MASTER_SECRET)
         return code;

@@ -285,6 +285,7 @@ void frame_put_evidence(struct encoder *out, const struct evidence *evidence)
     encode_text(out, evidence->set_extractable);
     encode_text(out, evidence->usages);
     encode_text(out, evidence->weak);
+    encode_text(out, evidence->gcm_iv);
 }
 
 bool frame_get_evidence(struct decoder *in, struct evidence *out)
@@ -304,6 +305,7 @@ bool frame_get_evidence(struct decoder *in, struct evidence *out)
     decode_text(in, out->set_extractable, sizeof out->set_extractable);
     decode_text(in, out->usages, sizeof out->usages);
     decode_text(in, out->weak, sizeof out->weak);
+    decode_text(in, out->gcm_iv, sizeof out->gcm_iv);
     return !in->failed;
 }
 

@@ -130,28 +130,13 @@ static struct outcome try_with(struct session *session, enum release_way way, CK
     return call;
 }
 
-/* Will the same call say the same tomorrow? Then it is the token's way and not its state. */
-static bool is_refusal(struct outcome call)
-{
-    switch (ckr_class(call)) {
-    case CKR_CLASS_OK:
-    case CKR_CLASS_RETRY:
-    case CKR_CLASS_WORKER:
-    case CKR_CLASS_TOKEN_GONE:
-    case CKR_CLASS_PIN:
-        return false;
-    default:
-        return true;
-    }
-}
-
 /* With both kinds of template for C_UnwrapKey, unless it is known already which is right. */
 static struct outcome try_templates(struct session *session, enum release_way way,
                                     CK_OBJECT_HANDLE key)
 {
     struct ways *ways = &session->token->ways;
     struct outcome first = try_with(session, way, key);
-    if (!is_refusal(first) || first.function != FN_UnwrapKey ||
+    if (!ckr_is_refusal(first) || first.function != FN_UnwrapKey ||
         atomic_load(&ways->release) != RELEASE_UNKNOWN)
         return first;
     atomic_store(&ways->unwrap_names_length, true);
@@ -176,7 +161,7 @@ static struct outcome find_way(struct session *session, enum release_way *out)
 {
     struct outcome read = try_session_key(session, RELEASE_READ);
     *out = RELEASE_READ;
-    if (!is_refusal(read))
+    if (!ckr_is_refusal(read))
         return read;
     struct outcome transport = try_session_key(session, RELEASE_TRANSPORT);
     *out = RELEASE_TRANSPORT;

@@ -10,7 +10,6 @@
 
 struct suite {
     enum suite_id id;
-    size_t wrapped_bytes;
     CK_MECHANISM_TYPE mechanism;
     CK_FLAGS mechanism_flags; /* what the token must be able to do with it */
     bool wraps;               /* the master secret may WRAP and UNWRAP; else ENCRYPT and DECRYPT */

@@ -45,7 +45,6 @@ static struct outcome rewrap(struct session *session, CK_OBJECT_HANDLE from, CK_
 
 const struct suite suite_aes256_kw = {
     .id = SUITE_AES256_KW,
-    .wrapped_bytes = KEY_WRAPPED_BYTES,
     .mechanism = CKM_AES_KEY_WRAP,
     .mechanism_flags = CKF_WRAP | CKF_UNWRAP,
     .wraps = true,

@@ -119,7 +119,7 @@ static enum sso_code open_samples(struct worker_thread *thread, struct decoder *
     for (uint32_t i = 0; i < count && !request->failed; i++) {
         struct key_item item = {0};
         frame_get_item(request, FRAME_UNWRAP, &item);
-        if (request->failed || item.wrapped.length_bytes != suite->wrapped_bytes)
+        if (request->failed || !suite_wrapped_fits(suite->id, item.wrapped.length_bytes))
             continue;
         struct outcome call =
             suite->unwrap(session, key, item.binding, &item.wrapped, session->row_key);

@@ -118,7 +118,7 @@ static bool is_open_here(struct worker_thread *thread, const struct work *work, 
 static bool has_wrong_length(const struct work *work)
 {
     bool reads = work->kind == FRAME_UNWRAP || work->kind == FRAME_REWRAP;
-    return reads && work->item->wrapped.length_bytes != work->from->suite->wrapped_bytes;
+    return reads && !suite_wrapped_fits(work->from->suite->id, work->item->wrapped.length_bytes);
 }
 
 /* Not SSO_OK: no further item can be worked on here. */

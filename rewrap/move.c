@@ -26,12 +26,6 @@ void outcome_bad(struct batch *batch, size_t i, enum sso_code code, const char *
     va_end(arguments);
 }
 
-/* RFC 3394 adds 8 bytes; GCM an IV of 12 and a tag of 16. */
-static unsigned wrapped_bytes(enum suite_id suite)
-{
-    return suite == SUITE_AES256_GCM ? 12 + ROW_KEY_BYTES + 16 : ROW_KEY_BYTES + 8;
-}
-
 /* What no HSM need be asked about. */
 static void screen_row(const struct engine *engine, struct batch *batch, size_t i)
 {
@@ -50,11 +44,11 @@ static void screen_row(const struct engine *engine, struct batch *batch, size_t 
              generation->state == GENERATION_DESTROYING || generation->state == GENERATION_PENDING)
         outcome_bad(batch, i, SSO_ROW_CORRUPT, "generation %" PRIu32 " is %s: no row can be on it",
                     row->generation, generation_state_name(generation->state));
-    else if (row->wrapped.length_bytes != wrapped_bytes(generation->suite))
+    else if (!suite_wrapped_fits(generation->suite, row->wrapped.length_bytes))
         outcome_bad(batch, i, SSO_ROW_CORRUPT,
-                    "the wrapped row key has %u bytes; %s makes %u (generation %" PRIu32 ")",
-                    row->wrapped.length_bytes, suite_name(generation->suite),
-                    wrapped_bytes(generation->suite), row->generation);
+                    "the wrapped row key has %u bytes, which %s never makes (generation %" PRIu32
+                    ")",
+                    row->wrapped.length_bytes, suite_name(generation->suite), row->generation);
 }
 
 /* Key wrap (RFC 3394) has no additional data: between two such generations a digest for each row

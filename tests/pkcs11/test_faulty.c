@@ -207,35 +207,60 @@ static void test_templates(void **state)
     assert_int_equal(generate(CK_TRUE, &key), CKR_OK);
     CK_ATTRIBUTE copyable = {CKA_COPYABLE, &no, sizeof no};
     assert_int_equal(p11->C_CreateObject(session, &copyable, 1, &key), CKR_ATTRIBUTE_TYPE_INVALID);
+    test_token_control(&token, "want-unwrap-length\n");
+    CK_MECHANISM kw = {CKM_AES_KEY_WRAP, NULL, 0};
+    assert_int_equal(p11->C_UnwrapKey(session, &kw, 1, (CK_BYTE *)"", 0, &copyable, 1, &key),
+                     CKR_TEMPLATE_INCOMPLETE);
     test_token_control(&token, "refuse-plaintext\n");
     CK_ATTRIBUTE plain = {CKA_CLASS, &secret, sizeof secret};
     assert_int_equal(p11->C_CreateObject(session, &plain, 1, &key), CKR_ATTRIBUTE_VALUE_INVALID);
 }
 
-/* What the token's own IV sealed opens with the IV that it told. */
+/* What the token's own IV sealed opens with the IV that it told, or where it put it. */
 static void test_gcm_iv(void **state)
 {
-    static const char *const modes[] = {"param", "front"};
-    CK_BYTE plain[32] = "a key", zeros[12] = {0};
+    static const struct {
+        const char *mode;
+        size_t given, where, iv_bytes; /* `where`: of the IV in what C_Encrypt gave */
+        bool within;
+    } modes[] = {{"param", 12, 0, 0, false},
+                 {"zeros", 12, 0, 0, false},
+                 {"front", 12, 0, 12, false},
+                 {"within", 0, 0, 12, true},
+                 {"appended", 0, 48, 16, false}};
+    CK_BYTE plain[32] = "a key", zeros[16] = {0};
     CK_OBJECT_HANDLE key;
     (void)state;
     assert_int_equal(generate(CK_TRUE, &key), CKR_OK);
-    for (size_t m = 0; m < 2; m++) {
-        CK_BYTE iv[12] = {0}, sealed[60], opened[64];
-        CK_GCM_PARAMS params = {iv, sizeof iv, 96, NULL, 0, 128};
+    for (size_t m = 0; m < 5; m++) {
+        size_t given = modes[m].given, iv_bytes = modes[m].iv_bytes;
+        CK_BYTE iv[16] = {0}, sealed[64], opened[64];
+        CK_GCM_PARAMS params = {given > 0 ? iv : NULL, given, given * 8, NULL, 0, 128};
         CK_MECHANISM mechanism = {CKM_AES_GCM, &params, sizeof params};
         CK_ULONG length = sizeof sealed, size = sizeof opened;
-        test_token_control(&token, "gcm-iv %s\n", modes[m]);
+        test_token_control(&token, "gcm-iv %s\n", modes[m].mode);
         assert_int_equal(p11->C_EncryptInit(session, &mechanism, key), CKR_OK);
         assert_int_equal(p11->C_Encrypt(session, plain, sizeof plain, sealed, &length), CKR_OK);
-        assert_int_equal(length, m == 0 ? 48 : 60);
-        assert_int_equal(memcmp(iv, zeros, sizeof iv) == 0, m == 1);
-        if (m == 1)
-            memcpy(iv, sealed, sizeof iv);
+        assert_int_equal(length, 48 + iv_bytes);
+        assert_int_equal(memcmp(iv, zeros, sizeof iv) == 0, iv_bytes > 0);
+        CK_BYTE *body = modes[m].where == 0 ? sealed + iv_bytes : sealed;
+        if (modes[m].within) {
+            body = sealed;
+        } else if (iv_bytes > 0) {
+            memcpy(iv, sealed + modes[m].where, iv_bytes);
+            params = (CK_GCM_PARAMS){iv, iv_bytes, iv_bytes * 8, NULL, 0, 128};
+        }
         assert_int_equal(p11->C_DecryptInit(session, &mechanism, key), CKR_OK);
-        assert_int_equal(p11->C_Decrypt(session, sealed + length - 48, 48, opened, &size), CKR_OK);
+        assert_int_equal(
+            p11->C_Decrypt(session, body, modes[m].within ? length : 48, opened, &size), CKR_OK);
         assert_memory_equal(opened, plain, sizeof plain);
     }
+    CK_BYTE iv[12] = {1};
+    CK_GCM_PARAMS params = {iv, sizeof iv, 96, NULL, 0, 128};
+    CK_MECHANISM mechanism = {CKM_AES_GCM, &params, sizeof params};
+    assert_int_equal(p11->C_EncryptInit(session, &mechanism, key), CKR_MECHANISM_PARAM_INVALID);
+    test_token_control(&token, "gcm-iv zeros\n");
+    assert_int_equal(p11->C_EncryptInit(session, &mechanism, key), CKR_ARGUMENTS_BAD);
 }
 
 static bool log_has(const char *text)

@@ -109,7 +109,6 @@ static void assert_opens(struct key_item *items)
 static void test_round_trip(void **state)
 {
     static const enum suite_id suites[] = {SUITE_AES256_KW, SUITE_AES256_GCM};
-    static const size_t wrapped_bytes[] = {40, 60};
     struct sso_error err = {0};
     struct key_item items[ITEMS];
     (void)state;
@@ -118,7 +117,7 @@ static void test_round_trip(void **state)
         (void)generate(one, suites[s]);
         (void)generate(two, suites[s]);
         make(items, one);
-        assert_int_equal(items[5].wrapped.length_bytes, wrapped_bytes[s]);
+        assert_true(suite_wrapped_fits(suites[s], items[5].wrapped.length_bytes));
         assert_memory_not_equal(keys, keys + ROW_KEY_BYTES, ROW_KEY_BYTES);
         assert_opens(items);
         assert_ok(hsm_rewrap(hsm, HSM_BULK, two, items, ITEMS, soon(), &err), &err);
@@ -136,7 +135,7 @@ static void test_round_trip(void **state)
     assert_ok(hsm_rewrap(hsm, HSM_BULK, 20, items, ITEMS, soon(), &err), &err);
     for (size_t i = 0; i < ITEMS; i++)
         items[i].generation = 20;
-    assert_int_equal(items[0].wrapped.length_bytes, 60);
+    assert_true(suite_wrapped_fits(SUITE_AES256_GCM, items[0].wrapped.length_bytes));
     assert_opens(items);
     assert_ok(hsm_rewrap(hsm, HSM_BULK, 11, items, ITEMS, soon(), &err), &err);
     for (size_t i = 0; i < ITEMS; i++)

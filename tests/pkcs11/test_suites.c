@@ -147,7 +147,7 @@ static void test_tamper(void **state)
         CK_OBJECT_HANDLE key = import(one, a, b), other = import(two, a, b);
         struct wrapped_key wrapped = {0};
         assert_int_equal(suite->make(&session, key, binding, row_key, &wrapped).rv, CKR_OK);
-        assert_int_equal(wrapped.length_bytes, suite->wrapped_bytes);
+        assert_true(suite_wrapped_fits(suite->id, wrapped.length_bytes));
         for (unsigned bit = 0; bit < 8u * wrapped.length_bytes; bit++, tried++) {
             struct wrapped_key damaged = wrapped;
             damaged.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);

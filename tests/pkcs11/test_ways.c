@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pkcs11/canary.h"
 #include "pkcs11/ckr.h"
+#include "pkcs11/evidence.h"
+#include "pkcs11/gcm.h"
 #include "pkcs11/key.h"
 #include "pkcs11/release.h"
 #include "pkcs11/suite.h"
@@ -45,7 +48,7 @@ static int setup(void **state)
     (void)state;
     if (!test_token_new(&folder, kind, labels))
         return -1;
-    putenv(folder.section.environment);
+    test_token_environment(&folder);
     SECRET_AUTO pin = {0};
     assert_ok(module_load(folder.section.module, folder.section.init_args, &module, &err), &err);
     assert_ok(token_find(module, folder.section.token, &token, &err), &err);
@@ -66,6 +69,11 @@ static int teardown(void **state)
     return 0;
 }
 
+static bool is_shut(void)
+{
+    return kind == TOKEN_NSS_FIPS || kind == TOKEN_SHUT;
+}
+
 /* A token in FIPS mode gives no key in the clear; every token gives one under a transport key. */
 static void test_release_ways(void **state)
 {
@@ -73,7 +81,7 @@ static void test_release_ways(void **state)
     (void)state;
     struct outcome read = release_try(&session, RELEASE_READ);
     print_message("reading: %s %s\n", module_function_name(read.function), ckr_name(read.rv, name));
-    assert_int_equal(read.rv == CKR_OK, kind != TOKEN_NSS_FIPS);
+    assert_int_equal(read.rv == CKR_OK, !is_shut());
     assert_true(read.own); /* no row could be to blame */
     assert_done(release_try(&session, RELEASE_TRANSPORT));
     assert_int_equal(atomic_load(&token.ways.release),
@@ -91,7 +99,7 @@ static void test_chosen_way(void **state)
     assert_done(key_generate_session(&session, CKA_WRAP, &key));
     assert_done(kw->make(&session, key, binding, row_key, &wrapped));
     assert_int_equal(atomic_load(&token.ways.release),
-                     kind == TOKEN_NSS_FIPS ? RELEASE_TRANSPORT : RELEASE_READ);
+                     is_shut() ? RELEASE_TRANSPORT : RELEASE_READ);
     assert_done(kw->unwrap(&session, key, binding, &wrapped, opened));
     assert_memory_equal(row_key, opened, ROW_KEY_BYTES);
     secret_dealloc(row_key);
@@ -114,7 +122,7 @@ static void test_both_ways_agree(void **state)
     for (unsigned i = 0; i < 4; i++) {
         enum release_way in = i & 1 ? RELEASE_TRANSPORT : RELEASE_READ;
         enum release_way out = i & 2 ? RELEASE_TRANSPORT : RELEASE_READ;
-        if (kind == TOKEN_NSS_FIPS && (in == RELEASE_READ || out == RELEASE_READ))
+        if (is_shut() && (in == RELEASE_READ || out == RELEASE_READ))
             continue;
         assert_int_equal(RAND_bytes(row_key, ROW_KEY_BYTES), 1);
         atomic_store(&token.ways.release, (int)in);
@@ -139,12 +147,80 @@ static void test_both_ways_agree(void **state)
     secret_dealloc(opened);
 }
 
+static void test_unwrap_template(void **state)
+{
+    (void)state;
+    assert_int_equal(atomic_load(&token.ways.unwrap_names_length), kind == TOKEN_LENGTH);
+}
+
+/* Whoever makes the IV, a wrapped row key is IV ‖ ciphertext ‖ tag, no IV comes twice, and what was
+ * changed or belongs to another row does not open. */
+static void test_gcm(void **state)
+{
+    static const enum gcm_iv wanted[TOKEN_KINDS] = {
+        [TOKEN_IV_PARAM] = GCM_IV_PARAMETER,   [TOKEN_IV_ZEROS] = GCM_IV_PARAMETER,
+        [TOKEN_IV_FRONT] = GCM_IV_FRONT,       [TOKEN_IV_WITHIN] = GCM_IV_FRONT,
+        [TOKEN_IV_APPENDED] = GCM_IV_APPENDED,
+    };
+    const struct suite *suite = suite_by_id(SUITE_AES256_GCM);
+    uint8_t *row_key = secret_alloc(ROW_KEY_BYTES), *opened = secret_alloc(ROW_KEY_BYTES);
+    uint8_t binding[BINDING_BYTES] = {7}, other[BINDING_BYTES] = {8};
+    struct wrapped_key wrapped = {0}, last = {0};
+    struct gcm_way way;
+    CK_OBJECT_HANDLE key;
+    (void)state;
+    assert_done(key_generate_session(&session, CKA_ENCRYPT, &key));
+    assert_done(gcm_way(&session, &way));
+    print_message("IV: %s, %zu bytes\n", gcm_iv_name(way.iv), way.iv_bytes);
+    assert_int_equal(way.iv, wanted[kind] != GCM_IV_UNKNOWN ? wanted[kind] : GCM_IV_CALLER);
+    assert_int_equal(way.iv_bytes, kind == TOKEN_IV_APPENDED ? 16 : 12);
+    assert_int_equal(way.decrypts_within, kind == TOKEN_IV_WITHIN);
+    for (unsigned i = 0; i < 100; i++, last = wrapped) {
+        assert_done(suite->make(&session, key, binding, row_key, &wrapped));
+        assert_int_equal(wrapped.length_bytes, way.iv_bytes + 48);
+        assert_memory_not_equal(wrapped.bytes, last.bytes, 12);
+        assert_done(suite->unwrap(&session, key, binding, &wrapped, opened));
+        assert_memory_equal(row_key, opened, ROW_KEY_BYTES);
+        assert_int_not_equal(suite->unwrap(&session, key, other, &wrapped, opened).rv, CKR_OK);
+        wrapped.bytes[i % wrapped.length_bytes] ^= 1;
+        assert_int_not_equal(suite->unwrap(&session, key, binding, &wrapped, opened).rv, CKR_OK);
+        wrapped.bytes[i % wrapped.length_bytes] ^= 1;
+    }
+    secret_dealloc(row_key);
+    secret_dealloc(opened);
+}
+
+/* Evidence of a gcm generation says whose the IV is; of the other suite there is none. */
+static void test_evidence_of_iv(void **state)
+{
+    struct generation_key generation = {.number = 1, .suite = SUITE_AES256_GCM};
+    struct evidence evidence;
+    struct sso_error err = {0};
+    struct gcm_way way;
+    CK_OBJECT_HANDLE key;
+    (void)state;
+    assert_done(gcm_way(&session, &way));
+    for (unsigned i = 0; i < 2; i++) {
+        generation.suite = i == 0 ? SUITE_AES256_GCM : SUITE_AES256_KW;
+        const struct suite *suite = suite_by_id(generation.suite);
+        assert_ok(key_generate_trial(&session, &generation, &key, &err), &err);
+        assert_ok(canary_make(&session, key, suite, &generation, &err), &err);
+        assert_ok(evidence_take(&session, &generation, key, true, &evidence, &err), &err);
+        assert_true(evidence.canary && evidence.accepted);
+        assert_string_equal(evidence.gcm_iv, i == 0 ? gcm_iv_name(way.iv) : "");
+        assert_ok(key_destroy(&session, key, &err), &err);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_release_ways),
         cmocka_unit_test(test_chosen_way),
         cmocka_unit_test(test_both_ways_agree),
+        cmocka_unit_test(test_unwrap_template),
+        cmocka_unit_test(test_gcm),
+        cmocka_unit_test(test_evidence_of_iv),
     };
     static const char *const labels[] = {"first", NULL};
     struct sso_error err = {0};

@@ -174,23 +174,44 @@ static void make_nss(struct test_token *token, const char *module, const char *l
     init_nss(module, token->section.init_args);
 }
 
+/* `control`: what faulty-module obeys in front of SoftHSM; NULL: it is not there. */
+static const struct {
+    const char *name, *control;
+} kinds[TOKEN_KINDS] = {
+    [TOKEN_SOFTHSM] = {"softhsm", NULL},
+    [TOKEN_NSS] = {"nss", NULL},
+    [TOKEN_NSS_FIPS] = {"nss-fips", NULL},
+    [TOKEN_SHUT] = {"shut", "refuse-plaintext\nrefuse-non-sensitive\n"},
+    [TOKEN_LENGTH] = {"length", "want-unwrap-length\n"},
+    [TOKEN_IV_PARAM] = {"iv-param", "gcm-iv param\n"},
+    [TOKEN_IV_ZEROS] = {"iv-zeros", "gcm-iv zeros\n"},
+    [TOKEN_IV_FRONT] = {"iv-front", "gcm-iv front\n"},
+    [TOKEN_IV_WITHIN] = {"iv-within", "gcm-iv within\n"},
+    [TOKEN_IV_APPENDED] = {"iv-appended", "gcm-iv appended\n"},
+};
+
 enum token_kind test_token_kind(const char *name)
 {
-    static const char *const names[] = {"softhsm", "nss", "nss-fips"};
-    for (size_t i = 0; name != NULL && i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0)
+    for (size_t i = 0; name != NULL && i < TOKEN_KINDS; i++)
+        if (strcmp(name, kinds[i].name) == 0)
             return (enum token_kind)i;
     must(name == NULL, name);
     return TOKEN_SOFTHSM;
+}
+
+const char *test_token_kind_name(enum token_kind kind)
+{
+    return kinds[kind].name;
 }
 
 /* Where the library is that a kind of token comes from, and the module that is to be loaded. */
 static const char *module_of(enum token_kind kind, const char **module)
 {
     const char *shim = getenv("NSS_FIPS_MODULE");
-    *module = kind == TOKEN_SOFTHSM ? SOFTHSM : kind == TOKEN_NSS ? NSS : shim;
+    bool nss = kind == TOKEN_NSS || kind == TOKEN_NSS_FIPS;
+    *module = !nss ? SOFTHSM : kind == TOKEN_NSS ? NSS : shim;
     must(*module != NULL, "NSS_FIPS_MODULE");
-    return kind == TOKEN_SOFTHSM ? SOFTHSM : NSS;
+    return nss ? NSS : SOFTHSM;
 }
 
 bool test_token_new(struct test_token *token, enum token_kind kind, const char *const *labels)
@@ -208,12 +229,16 @@ bool test_token_new(struct test_token *token, enum token_kind kind, const char *
     snprintf(token->state, sizeof token->state, "%s/state", token->folder);
     must(mkdir(token->state, 0700) == 0, token->state);
     test_token_set_pin(token, TEST_PIN);
-    if (kind == TOKEN_SOFTHSM)
-        make_softhsm(token, labels);
-    else
+    if (kind == TOKEN_NSS || kind == TOKEN_NSS_FIPS)
         make_nss(token, module, labels[0]);
+    else
+        make_softhsm(token, labels);
+    if (kinds[kind].control != NULL) {
+        test_token_make_faulty(token);
+        test_token_control(token, "%s", kinds[kind].control);
+    }
     /* Each worker makes an RSA key of its own there, which takes a second on a busy machine. */
-    if (kind == TOKEN_NSS_FIPS)
+    if (kind == TOKEN_NSS_FIPS || kind == TOKEN_SHUT)
         token->section.workers = 1;
     test_token_select(token, labels[0]);
     return true;
@@ -259,6 +284,18 @@ int test_worker_pids(int *pids, int maximum)
     }
     closedir(proc);
     return count;
+}
+
+void test_token_environment(const struct test_token *token)
+{
+    char *copy = text("%s", token->section.environment), *left = copy;
+    for (char *pair; (pair = strsep(&left, ",")) != NULL;) {
+        char *value = strchr(pair, '=');
+        must(value != NULL, pair);
+        *value = '\0';
+        must(setenv(pair, value + 1, 1) == 0, pair);
+    }
+    free(copy);
 }
 
 bool test_token_spawner(const struct test_token *token, struct spawner **spawner)

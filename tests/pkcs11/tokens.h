@@ -16,11 +16,26 @@ struct test_token {
 };
 
 /* NSS: softoken, which needs weak_token = accept. NSS_FIPS: the same in FIPS mode, through
- * nss_fips_module.c: it neither takes nor gives a key in the clear. */
-enum token_kind { TOKEN_SOFTHSM, TOKEN_NSS, TOKEN_NSS_FIPS };
+ * nss_fips_module.c: it neither takes nor gives a key in the clear. The others are SoftHSM through
+ * faulty-module, as tokens that we cannot have here: SHUT gives and takes no key in the clear,
+ * LENGTH wants CKA_VALUE_LEN at C_UnwrapKey, IV_… make their own IVs (faulty/faulty.h). */
+enum token_kind {
+    TOKEN_SOFTHSM,
+    TOKEN_NSS,
+    TOKEN_NSS_FIPS,
+    TOKEN_SHUT,
+    TOKEN_LENGTH,
+    TOKEN_IV_PARAM,
+    TOKEN_IV_ZEROS,
+    TOKEN_IV_FRONT,
+    TOKEN_IV_WITHIN,
+    TOKEN_IV_APPENDED
+};
+#define TOKEN_KINDS (TOKEN_IV_APPENDED + 1)
 
-/* "softhsm", "nss", "nss-fips"; TOKEN_SOFTHSM for NULL. */
+/* "softhsm", "nss-fips", "iv-param" …; TOKEN_SOFTHSM for NULL. */
 enum token_kind test_token_kind(const char *name);
+const char *test_token_kind_name(enum token_kind kind);
 
 /* False where the module is not installed. Tokens labelled with `labels`, NULL-ended; NSS has the
  * first of them only. */
@@ -39,6 +54,10 @@ __attribute__((format(printf, 2, 3))) void test_token_control(const struct test_
                                                               const char *format, ...);
 /* Bytes in one of its files: "fired", "logins". */
 long test_token_count(const struct test_token *token, const char *name);
+
+/* For a test that loads the token's module itself: what its workers would find in their
+ * environment, in ours. */
+void test_token_environment(const struct test_token *token);
 
 /* A spawner that knows the token's section as it is now, in place of *spawner (NULL: the first). */
 bool test_token_spawner(const struct test_token *token, struct spawner **spawner);

@@ -194,6 +194,7 @@ static bool read_flag(struct settings *out, const char *word)
         {"refuse-plaintext", &out->refuse_plaintext},
         {"refuse-copyable", &out->refuse_copyable},
         {"hide-foreign", &out->hide_foreign},
+        {"want-unwrap-length", &out->want_unwrap_length},
     };
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(flags[i].name, word) == 0) {
@@ -202,6 +203,15 @@ static bool read_flag(struct settings *out, const char *word)
         }
     }
     return false;
+}
+
+static enum gcm_iv gcm_iv_of(const char *mode)
+{
+    static const char *const modes[] = {"caller", "param", "zeros", "front", "within", "appended"};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(modes[i], mode) == 0)
+            return (enum gcm_iv)i;
+    unreadable("no such mode of IVs", mode);
 }
 
 static void read_line(struct control *control, char *line)
@@ -227,11 +237,7 @@ static void read_line(struct control *control, char *line)
     } else if (strcmp(word, "pin-tries") == 0) {
         out->pin_tries = (unsigned)number_of(&words, "a number of tries");
     } else if (strcmp(word, "gcm-iv") == 0) {
-        char *mode = word_of(&words, "a mode of IVs");
-        bool param = strcmp(mode, "param") == 0;
-        if (!param && strcmp(mode, "front") != 0)
-            unreadable("no such mode of IVs", mode);
-        out->gcm_iv = param ? GCM_IV_PARAM : GCM_IV_FRONT;
+        out->gcm_iv = gcm_iv_of(word_of(&words, "a mode of IVs"));
     } else {
         read_rule(control, word, &words);
     }

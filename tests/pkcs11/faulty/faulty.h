@@ -23,13 +23,22 @@
  *   hide-session-limit        C_GetTokenInfo does not say it
  *   pin-tries N               after N wrong PINs in a row the PIN is locked; the flags of the token
  *                             say CKF_USER_PIN_COUNT_LOW, FINAL_TRY, LOCKED on the way
- *   gcm-iv param|front        C_Encrypt with CKM_AES_GCM takes an IV of the token's own, and puts
- * it into the parameter or in front of the ciphertext; C_Decrypt takes the IV in the parameter and
- * the ciphertext without it refuse-non-sensitive      CKA_SENSITIVE false in a template:
- * CKR_ATTRIBUTE_VALUE_INVALID refuse-plaintext          C_CreateObject of a secret key:
- * CKR_ATTRIBUTE_VALUE_INVALID refuse-copyable           CKA_COPYABLE in a template:
- * CKR_ATTRIBUTE_TYPE_INVALID hide-foreign              a token object that another process made
- * after this one began is not found here
+ *   gcm-iv MODE               C_Encrypt with CKM_AES_GCM takes an IV of the token's own. MODE:
+ *       param                   it is written into the parameter
+ *       zeros                   so it is, and the caller must give twelve zeros (CloudHSM)
+ *       front                   it stands in front of the ciphertext, and goes back to C_Decrypt in
+ *                               the parameter
+ *       within                  it stands in front of the ciphertext for both; the parameter must
+ *                               have none (CKM_CLOUDHSM_AES_GCM)
+ *       appended                it has 16 bytes and stands behind the ciphertext; C_Encrypt must be
+ *                               given none, C_Decrypt wants it in the parameter (Luna)
+ *   refuse-non-sensitive      CKA_SENSITIVE false in a template: CKR_ATTRIBUTE_VALUE_INVALID
+ *   refuse-plaintext          C_CreateObject of a secret key: CKR_ATTRIBUTE_VALUE_INVALID
+ *   refuse-copyable           CKA_COPYABLE in a template: CKR_ATTRIBUTE_TYPE_INVALID
+ *   want-unwrap-length        no CKA_VALUE_LEN in the template of C_UnwrapKey:
+ *                             CKR_TEMPLATE_INCOMPLETE
+ *   hide-foreign              a token object that another process made after this one began is not
+ *                             found here
  *
  *   FUNCTION [at N|from N|rate P] [times M] [data HEX] [after] ACTION
  *
@@ -133,11 +142,19 @@ struct rule {
     unsigned long low, high; /* delay in µs, hang in s, bytes to grow */
 };
 
-enum gcm_iv { GCM_IV_CALLER, GCM_IV_PARAM, GCM_IV_FRONT };
+enum gcm_iv {
+    GCM_IV_CALLER,
+    GCM_IV_PARAM,
+    GCM_IV_ZEROS,
+    GCM_IV_FRONT,
+    GCM_IV_WITHIN,
+    GCM_IV_APPENDED
+};
+#define GCM_IV_BYTES_MAX 16
 
 struct settings {
     bool log, gone, emptied, hide_session_limit, refuse_non_sensitive, refuse_plaintext,
-        refuse_copyable, hide_foreign;
+        refuse_copyable, hide_foreign, want_unwrap_length;
     char serial[17];
     unsigned sessions; /* 0: no limit */
     CK_RV sessions_code;
@@ -194,6 +211,15 @@ void state_note_object(struct shared *shared, const uint8_t id[static 16]);
 bool state_is_foreign(struct shared *shared, const uint8_t id[static 16]);
 /* What is not to be seen by others of a process: it begins now. */
 void state_begin_process(void);
+
+/* gcm.c: what a mode of IVs makes of the four functions. */
+CK_RV gcm_encrypt_init(enum gcm_iv mode, CK_FUNCTION_LIST *real, CK_SESSION_HANDLE session,
+                       const CK_GCM_PARAMS *given, CK_OBJECT_HANDLE key);
+CK_RV gcm_encrypt(CK_FUNCTION_LIST *real, CK_SESSION_HANDLE session, CK_BYTE *in, CK_ULONG size,
+                  CK_BYTE *out, CK_ULONG *length);
+CK_RV gcm_decrypt_init(CK_SESSION_HANDLE session, const CK_GCM_PARAMS *given, CK_OBJECT_HANDLE key);
+CK_RV gcm_decrypt(CK_FUNCTION_LIST *real, CK_SESSION_HANDLE session, CK_BYTE *in, CK_ULONG size,
+                  CK_BYTE *out, CK_ULONG *length);
 
 /* call.c: what comes before and after each call. */
 struct call {

@@ -7,13 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GCM_IV_BYTES 12
+#define TEMPLATE_MAX 64
 
 static CK_FUNCTION_LIST list, *real;
-
-/* What an EncryptInit leaves for its Encrypt, by session. */
-static __thread CK_BYTE own_iv[GCM_IV_BYTES];
-static __thread bool iv_goes_in_front;
 
 #define BEGIN(name, ...)                                                                           \
     struct call call = {.function = FN_##name, __VA_ARGS__};                                       \
@@ -273,6 +269,11 @@ static CK_RV refuse_template(struct call *call, const CK_ATTRIBUTE *template, CK
     for (CK_ULONG i = 0; i < count && call->settings.refuse_copyable; i++)
         if (template[i].type == CKA_COPYABLE)
             rv = CKR_ATTRIBUTE_TYPE_INVALID;
+    bool lacks = call->settings.want_unwrap_length && call->function == FN_UnwrapKey;
+    for (CK_ULONG i = 0; i < count && lacks; i++)
+        lacks = template[i].type != CKA_VALUE_LEN;
+    if (lacks)
+        rv = CKR_TEMPLATE_INCOMPLETE;
     CK_OBJECT_CLASS secret = CKO_SECRET_KEY;
     for (CK_ULONG i = 0; i < count && call->settings.refuse_plaintext; i++)
         if (call->function == FN_CreateObject && template[i].type == CKA_CLASS &&
@@ -358,12 +359,27 @@ static CK_RV faulty_WrapKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, 
     END(real->C_WrapKey(session, mechanism, handle_real(by), handle_real(key), out, length));
 }
 
+/* SoftHSM refuses what a token with want-unwrap-length wants. */
+static CK_ULONG without_length(CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE *out)
+{
+    CK_ULONG kept = 0;
+    for (CK_ULONG i = 0; i < count; i++)
+        if (template[i].type != CKA_VALUE_LEN)
+            out[kept++] = template[i];
+    return kept;
+}
+
 static CK_RV faulty_UnwrapKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                               CK_OBJECT_HANDLE key, CK_BYTE *in, CK_ULONG size,
                               CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *out)
 {
     BEGIN(UnwrapKey, .session = session, .object[0] = key, .data = in, .data_size = size);
     CK_RV rv = refuse_template(&call, template, count);
+    CK_ATTRIBUTE kept[TEMPLATE_MAX];
+    if (rv == CKR_OK && call.settings.want_unwrap_length && count <= TEMPLATE_MAX) {
+        count = without_length(template, count, kept);
+        template = kept;
+    }
     if (rv == CKR_OK)
         rv = made(
             session,
@@ -385,47 +401,37 @@ static CK_RV faulty_DeriveKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism
     END(rv);
 }
 
-/* The IV that the token makes for itself, into the caller's parameter or into ours. */
+/* The parameters of CKM_AES_GCM where the token has an IV of its own, else NULL. */
+static const CK_GCM_PARAMS *gcm_of(const struct call *call, const CK_MECHANISM *mechanism)
+{
+    bool own = mechanism->mechanism == CKM_AES_GCM && call->settings.gcm_iv != GCM_IV_CALLER;
+    return own ? mechanism->pParameter : NULL;
+}
+
 static CK_RV faulty_EncryptInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                                 CK_OBJECT_HANDLE key)
 {
     BEGIN(EncryptInit, .session = session, .object[0] = key);
-    iv_goes_in_front = false;
-    if (mechanism->mechanism != CKM_AES_GCM || call.settings.gcm_iv == GCM_IV_CALLER)
-        END(real->C_EncryptInit(session, mechanism, handle_real(key)));
-    CK_RV rv = real->C_GenerateRandom(session, own_iv, sizeof own_iv);
-    CK_GCM_PARAMS params;
-    memcpy(&params, mechanism->pParameter, sizeof params);
-    iv_goes_in_front = call.settings.gcm_iv == GCM_IV_FRONT;
-    if (!iv_goes_in_front && params.ulIvLen == sizeof own_iv)
-        memcpy(params.pIv, own_iv, sizeof own_iv);
-    params.pIv = own_iv;
-    params.ulIvLen = sizeof own_iv;
-    params.ulIvBits = sizeof own_iv * 8;
-    CK_MECHANISM own = {CKM_AES_GCM, &params, sizeof params};
-    END(rv == CKR_OK ? real->C_EncryptInit(session, &own, handle_real(key)) : rv);
+    const CK_GCM_PARAMS *gcm = gcm_of(&call, mechanism);
+    if (gcm != NULL)
+        END(gcm_encrypt_init(call.settings.gcm_iv, real, session, gcm, handle_real(key)));
+    END(real->C_EncryptInit(session, mechanism, handle_real(key)));
 }
 
 static CK_RV faulty_Encrypt(CK_SESSION_HANDLE session, CK_BYTE *in, CK_ULONG size, CK_BYTE *out,
                             CK_ULONG *length)
 {
     BEGIN(Encrypt, .session = session);
-    if (!iv_goes_in_front)
-        END(real->C_Encrypt(session, in, size, out, length));
-    if (out != NULL && *length < sizeof own_iv)
-        END(CKR_BUFFER_TOO_SMALL);
-    CK_ULONG left = out != NULL ? *length - sizeof own_iv : 0;
-    CK_RV rv = real->C_Encrypt(session, in, size, out != NULL ? out + sizeof own_iv : NULL, &left);
-    *length = left + sizeof own_iv;
-    if (rv == CKR_OK && out != NULL)
-        memcpy(out, own_iv, sizeof own_iv);
-    END(rv);
+    END(gcm_encrypt(real, session, in, size, out, length));
 }
 
 static CK_RV faulty_DecryptInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                                 CK_OBJECT_HANDLE key)
 {
     BEGIN(DecryptInit, .session = session, .object[0] = key);
+    const CK_GCM_PARAMS *gcm = gcm_of(&call, mechanism);
+    if (gcm != NULL && call.settings.gcm_iv == GCM_IV_WITHIN)
+        END(gcm_decrypt_init(session, gcm, handle_real(key)));
     END(real->C_DecryptInit(session, mechanism, handle_real(key)));
 }
 
@@ -433,7 +439,7 @@ static CK_RV faulty_Decrypt(CK_SESSION_HANDLE session, CK_BYTE *in, CK_ULONG siz
                             CK_ULONG *length)
 {
     BEGIN(Decrypt, .session = session, .data = in, .data_size = size);
-    END(real->C_Decrypt(session, in, size, out, length));
+    END(gcm_decrypt(real, session, in, size, out, length));
 }
 
 static CK_RV faulty_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
