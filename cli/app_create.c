@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "cli/api.h"
+#include "cli/application_options.h"
 #include "cli/application_output.h"
 #include "cli/arguments.h"
 
@@ -16,14 +17,13 @@ static json_t *field_of(const char *text)
 
 COMMAND_FUNCTION(command_app_create)
 {
-    const char *type = NULL, *admins = NULL, *users = NULL, *readers = NULL;
-    const char *description = NULL, *contact = NULL;
+    const char *type = NULL;
     struct option_values fields = {0};
-    const struct option_row options[] = {
-        {"type", OPTION_TEXT, &type, NULL},       {"field", OPTION_EACH, &fields, NULL},
-        {"admins", OPTION_TEXT, &admins, NULL},   {"users", OPTION_TEXT, &users, NULL},
-        {"readers", OPTION_TEXT, &readers, NULL}, {"description", OPTION_TEXT, &description, NULL},
-        {"contact", OPTION_TEXT, &contact, NULL}, {NULL, 0, NULL, NULL}};
+    struct application_options given = {0};
+    const struct option_row options[] = {{"type", OPTION_TEXT, &type, NULL},
+                                         {"field", OPTION_EACH, &fields, NULL},
+                                         APPLICATION_OPTION_ROWS(given),
+                                         {NULL, 0, NULL, NULL}};
     struct arguments arguments;
     enum sso_code rc = arguments_parse(argc, argv, options, &arguments, err);
     if (rc == SSO_OK)
@@ -41,14 +41,10 @@ COMMAND_FUNCTION(command_app_create)
         json_array_append_new(list, field_of(fields.value[i]));
     json_t *body =
         json_pack("{s:s, s:s, s:o}", "name", arguments.value[0], "type", type, "fields", list);
-    body_set_text(body, "description", description);
-    body_set_text(body, "contact", contact);
-    body_set_text(body, "admins", admins);
-    body_set_text(body, "readers", readers);
-    if (users != NULL)
-        json_object_set_new(body, "users", list_from_commas(users));
-    rc = api_call(cli, &(struct api_request){.method = "POST", .body = body}, &reply, err,
-                  "/v1/apps");
+    rc = application_options_add(&given, body, err);
+    if (rc == SSO_OK)
+        rc = api_call(cli, &(struct api_request){.method = "POST", .body = body}, &reply, err,
+                      "/v1/apps");
     if (rc == SSO_OK)
         rc = application_output(cli, reply, err);
     json_decref(body);

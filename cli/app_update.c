@@ -1,4 +1,5 @@
 #include "cli/api.h"
+#include "cli/application_options.h"
 #include "cli/application_output.h"
 #include "cli/arguments.h"
 
@@ -16,12 +17,8 @@ static enum sso_code patch(struct cli *cli, const char *name, json_t *body, stru
 
 COMMAND_FUNCTION(command_app_update)
 {
-    const char *admins = NULL, *users = NULL, *readers = NULL;
-    const char *description = NULL, *contact = NULL;
-    const struct option_row options[] = {
-        {"admins", OPTION_TEXT, &admins, NULL},   {"users", OPTION_TEXT, &users, NULL},
-        {"readers", OPTION_TEXT, &readers, NULL}, {"description", OPTION_TEXT, &description, NULL},
-        {"contact", OPTION_TEXT, &contact, NULL}, {NULL, 0, NULL, NULL}};
+    struct application_options given = {0};
+    const struct option_row options[] = {APPLICATION_OPTION_ROWS(given), {NULL, 0, NULL, NULL}};
     struct arguments arguments;
     enum sso_code rc = arguments_parse(argc, argv, options, &arguments, err);
     if (rc == SSO_OK)
@@ -29,12 +26,11 @@ COMMAND_FUNCTION(command_app_update)
     if (rc != SSO_OK)
         return rc;
     json_t *body = json_object();
-    body_set_text(body, "admins", admins);
-    body_set_text(body, "readers", readers);
-    body_set_text(body, "description", description);
-    body_set_text(body, "contact", contact);
-    if (users != NULL)
-        json_object_set_new(body, "users", list_from_commas(users));
+    rc = application_options_add(&given, body, err);
+    if (rc != SSO_OK) {
+        json_decref(body);
+        return rc;
+    }
     if (json_object_size(body) == 0) {
         json_decref(body);
         return sso_fail(err, SSO_USAGE, "nothing to change: give at least one option");

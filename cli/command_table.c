@@ -124,7 +124,8 @@ const struct command command_table[] = {
     {"app create", COMMAND_API,
      "NAME --type individual|group|config --field LABEL[:masked] …\n"
      "              [--admins GROUP] [--users GROUP,…] [--readers GROUP] [--description TEXT] "
-     "[--contact TEXT]",
+     "[--contact TEXT]\n"
+     "              [--cache yes|no] [--allow-tickets yes|no] [--validate-tickets yes|no]",
      "Makes an application, disabled (sso-hsm app enable). Name, type and fields never change.\n"
      "\n"
      "  --type TYPE     individual: one credential for each person; group: one for a group;\n"
@@ -132,13 +133,19 @@ const struct command command_table[] = {
      "  --field LABEL   a field of its credentials; :masked hides the value where people type it\n"
      "  --admins GROUP  may change this application, its mappings and credentials\n"
      "  --users G1,G2   may use it: their own credential\n"
-     "  --readers GROUP service accounts that read the credentials of all its users\n",
+     "  --readers GROUP service accounts that read the credentials of all its users\n"
+     "  --cache no      every lookup asks the HSM\n"
+     "  --allow-tickets yes    its administrators may redeem tickets, where the setting\n"
+     "                  tickets.allowed says so too\n"
+     "  --validate-tickets no  without naming the sender, where tickets.validate is no too\n",
      command_app_create},
     {"app list", COMMAND_API, "", "Lists the applications.\n", command_app_list},
     {"app show", COMMAND_API, "NAME", "Shows one application.\n", command_app_show},
     {"app update", COMMAND_API,
      "NAME [--admins GROUP] [--users GROUP,…] [--readers GROUP]\n"
-     "              [--description TEXT] [--contact TEXT]",
+     "              [--description TEXT] [--contact TEXT] [--cache yes|no] [--allow-tickets "
+     "yes|no]\n"
+     "              [--validate-tickets yes|no]",
      "Changes who may do what, or the texts. An empty value takes away.\n", command_app_update},
     {"app enable", COMMAND_API, "NAME", "Lets credentials of the application be looked up.\n",
      command_app_enable},
@@ -218,6 +225,21 @@ const struct command command_table[] = {
     {"config delete", COMMAND_API, "APP", "Deletes the configuration. The application stays.\n",
      command_config_delete},
 
+    {"ticket issue", COMMAND_API, "",
+     "Issues a ticket for the caller: for a short time (the setting tickets.lifetime), whoever "
+     "has\n"
+     "it may have an application's administrator redeem it, once, for the caller's credential.\n"
+     "Handle it like a password. Off unless the setting tickets.allowed is yes.\n",
+     command_ticket_issue},
+    {"ticket redeem", COMMAND_API, "APP [--sender PRINCIPAL]",
+     "Redeems a ticket from standard input for its user's credential. The caller administers APP,\n"
+     "which must allow tickets (app update --allow-tickets yes).\n"
+     "\n"
+     "  --sender PRINCIPAL  who sent the message that the ticket came with; refused unless the\n"
+     "                      ticket is his. Needed unless the setting tickets.validate and\n"
+     "                      --validate-tickets of APP are no, when it was issued too\n",
+     command_ticket_redeem},
+
     {"settings show", COMMAND_API, "",
      "Shows the settings in the database, which count for all nodes, and what is proposed.\n",
      command_settings_show},
@@ -279,8 +301,6 @@ const struct command command_table[] = {
     {"key retire", COMMAND_LATER, "", "a rotation that ends well retires the old generation", NULL},
     {"key destroy", COMMAND_LATER, "", "a retired generation is kept in this version", NULL},
     {"key confirm", COMMAND_LATER, "", "a second administrator comes with a later version", NULL},
-    {"ticket issue", COMMAND_LATER, "", "tickets come with a later version", NULL},
-    {"ticket redeem", COMMAND_LATER, "", "tickets come with a later version", NULL},
     {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},
     {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},

@@ -24,6 +24,12 @@ static enum sso_code write_all(const char *bytes, size_t count, struct sso_error
     return SSO_OK;
 }
 
+enum sso_code output_secret_line(const char *value, size_t value_bytes, struct sso_error *err)
+{
+    enum sso_code rc = write_all(value, value_bytes, err);
+    return rc == SSO_OK ? write_all("\n", 1, err) : rc;
+}
+
 enum sso_code output_json(const json_t *value, struct sso_error *err)
 {
     char *line = json_line(value);

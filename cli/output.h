@@ -16,6 +16,9 @@ enum sso_code output_json(const json_t *value, struct sso_error *err)
  * terminal of who reads it. */
 enum sso_code output_secret_field(const char *label, const char *value, size_t value_bytes,
                                   struct sso_error *err) __attribute__((warn_unused_result));
+/* A secret and nothing else on a line. */
+enum sso_code output_secret_line(const char *value, size_t value_bytes, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* The same escaping for text that is no secret, by stdio, without an end of line. */
 void output_clean(const char *text);
 

@@ -24,6 +24,14 @@ enum sso_code {
     SSO_WRAPS_EXHAUSTED,
     SSO_CONFIRMATION_NEEDED,
     SSO_VERSION_CONFLICT,
+    SSO_TICKETS_DISABLED,
+    SSO_TICKET_INVALID, /* not a ticket at all */
+    SSO_TICKET_FORGED,  /* no key of this system made it, or it was changed */
+    SSO_TICKET_EXPIRED,
+    SSO_TICKET_REPLAYED,
+    SSO_TICKET_OF_OTHER_SYSTEM,
+    SSO_TICKET_WRONG_SENDER,
+    SSO_TICKET_USER_NOT_ALLOWED, /* is no user of the application */
     SSO_TOO_LARGE,
     SSO_TOO_MANY_REQUESTS,
     SSO_MASTER_UNAVAILABLE,

@@ -94,6 +94,9 @@ static void canonical_application(const struct policy *policy, const struct appl
     encode_text(encoder, row->name);
     encode_u8(encoder, (uint8_t)row->type);
     encode_u8(encoder, row->enabled);
+    encode_u8(encoder, row->cached);
+    encode_u8(encoder, row->tickets_allowed);
+    encode_u8(encoder, row->tickets_validated);
     encode_text(encoder, row->description);
     encode_text(encoder, row->contact);
     encode_u32(encoder, (uint32_t)row->field_count);

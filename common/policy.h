@@ -36,7 +36,9 @@ struct application {
     char name[APPLICATION_NAME_BYTES_MAX +
               1]; /* [A-Za-z0-9._-]{1,64}; unique without regard to case */
     enum application_type type;
-    bool enabled; /* created disabled */
+    bool enabled;                            /* created disabled */
+    bool cached;                             /* row keys of its credentials may be kept in memory */
+    bool tickets_allowed, tickets_validated; /* where the settings say yes, and no, too */
     char description[257];
     char contact[257];
     struct application_field field[FIELDS_MAX];

@@ -18,6 +18,10 @@ struct setting_row {
 
 static const struct config_key yes_or_no = {"", "", &config_bool, 0, "yes", "yes|no", 0, 0};
 
+static const struct config_key no_or_yes = {"", "", &config_bool, 0, "no", "yes|no", 0, 0};
+static const struct config_key ticket_lifetime = {"",   "",    &config_duration64, 0, "2m",
+                                                  NULL, 60000, 525600ULL * 60000};
+
 static const struct setting_row rows[] = {
     {"cluster.failover", NULL, GUARD_NONE},
     {"cluster.master_lease", NULL, GUARD_NONE},
@@ -30,6 +34,9 @@ static const struct setting_row rows[] = {
     {"keys.retired_keep", NULL, GUARD_LOWERING},
     {SETTING_DUAL_CONTROL, NULL, GUARD_LOWERING},
     {SETTING_SYSTEM_ENABLED, &yes_or_no, GUARD_NONE},
+    {SETTING_TICKETS_ALLOWED, &no_or_yes, GUARD_NONE},
+    {SETTING_TICKETS_VALIDATE, &yes_or_no, GUARD_NONE},
+    {SETTING_TICKETS_LIFETIME, &ticket_lifetime, GUARD_NONE},
 };
 #define ROWS (sizeof rows / sizeof rows[0])
 _Static_assert(ROWS < SETTINGS_MAX, "with system.revocation they fit");

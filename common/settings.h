@@ -12,7 +12,10 @@
 #include "common/policy.h"
 
 #define SETTINGS_MAX 24
-#define SETTING_DUAL_CONTROL "keys.dual_control" /* yes, no */
+#define SETTING_DUAL_CONTROL "keys.dual_control"    /* yes, no */
+#define SETTING_TICKETS_ALLOWED "tickets.allowed"   /* yes, no */
+#define SETTING_TICKETS_VALIDATE "tickets.validate" /* yes: whatever the application says */
+#define SETTING_TICKETS_LIFETIME "tickets.lifetime" /* 1m to 525600m */
 
 /* All settings of a new system with their first values; how many. */
 size_t settings_initial(const struct config *config,

@@ -43,13 +43,15 @@ static json_t *users_json(const struct application *application)
 json_t *application_json(const struct application *application)
 {
     return json_pack(
-        "{s:s,s:s,s:o,s:o,s:b,s:o,s:o,s:o,s:o,s:o,s:o}", "name", application->name, "type",
-        application_type_name(application->type), "description",
+        "{s:s,s:s,s:o,s:o,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o}", "name", application->name,
+        "type", application_type_name(application->type), "description",
         json_text_or_null(application->description), "contact",
-        json_text_or_null(application->contact), "enabled", application->enabled, "fields",
-        fields_json(application), "admins", json_text_or_null(application->admins), "users",
-        users_json(application), "readers", json_text_or_null(application->readers), "created",
-        json_time(application->created_ms), "updated", json_time(application->updated_ms));
+        json_text_or_null(application->contact), "enabled", application->enabled, "cache",
+        application->cached, "allow_tickets", application->tickets_allowed, "validate_tickets",
+        application->tickets_validated, "fields", fields_json(application), "admins",
+        json_text_or_null(application->admins), "users", users_json(application), "readers",
+        json_text_or_null(application->readers), "created", json_time(application->created_ms),
+        "updated", json_time(application->updated_ms));
 }
 
 /* Absent: *out stays as it is. Null or "": it becomes "". */
@@ -99,6 +101,17 @@ static enum sso_code users_member(const json_t *body, struct application *out,
     return SSO_OK;
 }
 
+static enum sso_code flag_member(const json_t *body, const char *name, bool *out,
+                                 struct sso_error *err)
+{
+    const json_t *value = json_object_get(body, name);
+    if (value != NULL && !json_is_boolean(value))
+        return sso_fail(err, SSO_BAD_REQUEST, "%s must be true or false", name);
+    if (value != NULL)
+        *out = json_is_true(value);
+    return SSO_OK;
+}
+
 static enum sso_code changeable_members(const json_t *body, struct application *out,
                                         struct sso_error *err)
 {
@@ -107,7 +120,10 @@ static enum sso_code changeable_members(const json_t *body, struct application *
             SSO_OK ||
         (rc = text_member(body, "contact", sizeof out->contact, out->contact, err)) != SSO_OK ||
         (rc = text_member(body, "admins", sizeof out->admins, out->admins, err)) != SSO_OK ||
-        (rc = text_member(body, "readers", sizeof out->readers, out->readers, err)) != SSO_OK)
+        (rc = text_member(body, "readers", sizeof out->readers, out->readers, err)) != SSO_OK ||
+        (rc = flag_member(body, "cache", &out->cached, err)) != SSO_OK ||
+        (rc = flag_member(body, "allow_tickets", &out->tickets_allowed, err)) != SSO_OK ||
+        (rc = flag_member(body, "validate_tickets", &out->tickets_validated, err)) != SSO_OK)
         return rc;
     return users_member(body, out, err);
 }
@@ -155,8 +171,9 @@ static enum sso_code fields_from_json(const json_t *body, struct application *ou
 enum sso_code application_from_json(const json_t *body, struct application *out,
                                     struct sso_error *err)
 {
-    static const char *const allowed[] = {"name",   "type",  "description", "contact", "fields",
-                                          "admins", "users", "readers",     NULL};
+    static const char *const allowed[] = {
+        "name",  "type",    "description", "contact",       "fields",           "admins",
+        "users", "readers", "cache",       "allow_tickets", "validate_tickets", NULL};
     const char *name, *type;
     enum sso_code rc;
     if ((rc = json_only_members(body, allowed, err)) != SSO_OK ||
@@ -168,6 +185,7 @@ enum sso_code application_from_json(const json_t *body, struct application *out,
                         "name must be 1 to 64 letters, digits, dots, underscores or hyphens");
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%s", name);
+    out->cached = out->tickets_validated = true;
     out->type = application_type_from_name(type);
     if (out->type == 0)
         return sso_fail(err, SSO_BAD_REQUEST, "type must be individual, group or config");
@@ -179,8 +197,9 @@ enum sso_code application_from_json(const json_t *body, struct application *out,
 enum sso_code application_change_from_json(const json_t *body, struct application *application,
                                            struct sso_error *err)
 {
-    static const char *const allowed[] = {"enabled", "description", "contact", "admins",
-                                          "users",   "readers",     NULL};
+    static const char *const allowed[] = {
+        "enabled", "description", "contact",       "admins",           "users",
+        "readers", "cache",       "allow_tickets", "validate_tickets", NULL};
     static const char *const fixed[] = {"name", "type", "fields"};
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
         if (json_object_get(body, fixed[i]) != NULL)
@@ -191,10 +210,7 @@ enum sso_code application_change_from_json(const json_t *body, struct applicatio
     enum sso_code rc = json_only_members(body, allowed, err);
     if (rc != SSO_OK)
         return rc;
-    const json_t *enabled = json_object_get(body, "enabled");
-    if (enabled != NULL && !json_is_boolean(enabled))
-        return sso_fail(err, SSO_BAD_REQUEST, "enabled must be true or false");
-    if (enabled != NULL)
-        application->enabled = json_is_true(enabled);
+    if ((rc = flag_member(body, "enabled", &application->enabled, err)) != SSO_OK)
+        return rc;
     return changeable_members(body, application, err);
 }

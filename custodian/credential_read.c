@@ -20,6 +20,7 @@ struct reading {
     uint8_t row_id_seen[ROW_ID_BYTES];
     struct key_item *unwrap; /* NULL: the cache had the key */
     bool cached_key_fits;
+    bool cached; /* the application lets row keys be kept */
 };
 
 struct reader {
@@ -81,15 +82,15 @@ static enum sso_code view_read(struct reader *reader, struct store_tx *tx,
                                struct sso_error *err)
 {
     struct request *request = reader->request;
+    const struct peer *who = query->on_behalf != NULL ? query->on_behalf : &request->peer;
     bool for_caller = query->principal == NULL;
     if (for_caller)
-        query->principal = request->peer.principal;
+        query->principal = who->principal;
     enum sso_code found = store_lookup(tx, query->application, query->principal, view, err);
     bool of_group = found == SSO_OK && view->application.type == APPLICATION_GROUP;
     bool own = principal_is_own(request, query->principal);
     if (of_group) {
-        const char *group =
-            peer_first_group(reader->custodian->peers, &request->peer, &view->application);
+        const char *group = peer_first_group(reader->custodian->peers, who, &view->application);
         snprintf(query->group, sizeof query->group, "%s", group != NULL ? group : "");
         own = for_caller || strcmp(query->principal, query->group) == 0;
     }
@@ -126,6 +127,7 @@ static void reading_load(struct reader *reader, struct store_tx *tx, struct read
     }
     if (rc == SSO_OK) {
         reading->row = view.row;
+        reading->cached = view.application.cached;
         memset(&view.row, 0, sizeof view.row);
     }
     problem->code = rc;
@@ -190,8 +192,9 @@ static bool cache_ask(struct reader *reader, struct reading *reading)
         memcpy(reading->row_id_seen, row->row_id, ROW_ID_BYTES);
         return true;
     }
-    enum cache_answer answer =
-        reading->query->refresh ? CACHE_MISS : row_key_cache_get(cache, row, reading->cached_key);
+    enum cache_answer answer = reading->query->refresh || !reading->cached
+                                   ? CACHE_MISS
+                                   : row_key_cache_get(cache, row, reading->cached_key);
     reading->cached_key_fits = answer == CACHE_REWRAPPED;
     if (answer == CACHE_HIT)
         memcpy(reading->row_key, reading->cached_key, ROW_KEY_BYTES);
@@ -289,7 +292,7 @@ static void row_show(struct reader *reader, struct reading *reading)
                                 &fields, &query->problem);
     query->problem.code = rc;
     if (rc == SSO_OK) {
-        if (reading->unwrap != NULL)
+        if (reading->unwrap != NULL && reading->cached)
             row_key_cache_put(reader->custodian->cache, &reading->row, reading->row_key);
         query->object = credential_json(query->name, &reading->row, &fields);
         if (query->object == NULL)

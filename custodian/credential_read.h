@@ -24,8 +24,9 @@ struct credential_query {
     const char *application;
     const char *principal; /* NULL: whatever is the caller's own. Set by the call in any case: in
                               a group application it becomes `group` */
-    bool configuration;    /* of a configuration application, whose principal is CONFIG_PRINCIPAL */
-    bool refresh;          /* ask the HSM even where the cache holds the row key */
+    const struct peer *on_behalf; /* NULL: the caller; whose own it is where `principal` is NULL */
+    bool configuration; /* of a configuration application, whose principal is CONFIG_PRINCIPAL */
+    bool refresh;       /* ask the HSM even where the cache holds the row key */
 
     /* Out. */
     struct sso_error problem; /* code SSO_OK: `object` is the credential in the clear */

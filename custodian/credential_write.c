@@ -372,7 +372,8 @@ static size_t round_settle(struct round *round)
         item->pending = false;
         if (policy_alarm(round->custodian, item->problem.code, &item->problem) != SSO_OK)
             continue;
-        row_key_cache_put(round->custodian->cache, &item->row, round->key[i].row_key);
+        if (round->application->cached)
+            row_key_cache_put(round->custodian->cache, &item->row, round->key[i].row_key);
         stored++;
     }
     return stored;

@@ -16,6 +16,7 @@
 #include "custodian/rotation_manager.h"
 #include "custodian/server.h"
 #include "custodian/supervision.h"
+#include "custodian/ticket_keys.h"
 
 /* For so long nobody is let in while database and tokens are opened. */
 #define FIRST_LOOK_MS 2000
@@ -123,6 +124,7 @@ void custodian_free(struct custodian **custodian)
     supervision_stop(&self->supervision);
     if (self->rotation != NULL)
         rotation_manager_free(&self->rotation);
+    ticket_keys_free(&self->tickets);
     committer_free(&self->committer);
     if (self->cache != NULL)
         row_key_cache_free(&self->cache);

@@ -19,6 +19,7 @@ struct rotation_manager;
 struct metrics;
 struct event_board;
 struct supervision;
+struct ticket_keys;
 struct server;
 
 struct custodian {
@@ -37,6 +38,7 @@ struct custodian {
     struct wrap_budget *budget;
     struct peer_directory *peers;
     struct rotation_manager *rotation;
+    struct ticket_keys *tickets;
     struct metrics *metrics;
     struct event_board *events;
     struct system_row system;

@@ -7,6 +7,7 @@
 #include "custodian/events.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/snapshot.h"
+#include "custodian/ticket_keys.h"
 
 #define TAMPERING_SHOWN_MS (3600 * 1000)
 
@@ -200,6 +201,7 @@ static enum sso_code make_last_parts(struct custodian *custodian, const struct s
     const struct config *config = custodian->config;
     struct row_key_cache *cache = NULL;
     struct rotation_manager *rotation = NULL;
+    struct ticket_keys *tickets = NULL;
     if (custodian->rotation != NULL)
         return SSO_OK;
     enum sso_code rc =
@@ -207,13 +209,16 @@ static enum sso_code make_last_parts(struct custodian *custodian, const struct s
                           setting_ms(now, "cache.lease", config->cache.lease_ms), &cache, err);
     if (rc != SSO_OK)
         return rc;
-    if ((rc = rotation_manager_new(custodian, &rotation, err)) != SSO_OK) {
+    if ((rc = rotation_manager_new(custodian, &rotation, err)) != SSO_OK ||
+        (rc = ticket_keys_new(custodian, &tickets, err)) != SSO_OK) {
+        rotation_manager_free(&rotation);
         row_key_cache_free(&cache);
         return rc;
     }
     pthread_rwlock_wrlock(&custodian->lock);
     custodian->cache = cache;
     custodian->rotation = rotation;
+    custodian->tickets = tickets;
     custodian->policy_known = true;
     pthread_rwlock_unlock(&custodian->lock);
     return SSO_OK;

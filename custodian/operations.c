@@ -75,6 +75,11 @@ const struct operation operations[] = {
      op_config_update},
     {"DELETE", APP "/config", "config.delete", APP_ADMINS, WRITES, BODY_SMALL, op_config_delete},
 
+    {"POST", "/v1/tickets", "ticket.issue", ROLE_APP_USER, WRITES | OP_READY, BODY_SMALL,
+     op_ticket_issue},
+    {"POST", "/v1/tickets:redeem", "ticket.redeem", APP_ADMINS, WRITES | OP_READY, BODY_SMALL,
+     op_ticket_redeem},
+
     {"GET", "/v1/rotation", "rotation.show", ROLE_SSO_ADMIN, OP_DATABASE | OP_QUICK, BODY_SMALL,
      op_rotation_show},
     {"POST", "/v1/rotation", "rotation.start", ROLE_SSO_ADMIN, WRITES | OP_READY, BODY_SMALL,

@@ -88,6 +88,11 @@ struct store_mapping_ops {
                           struct sso_error *err);
 };
 
+struct store_ticket_ops {
+    enum sso_code (*redeem)(struct store_tx *tx, const uint8_t id[static TICKET_ID_BYTES],
+                            int64_t expires_ms, int64_t forget_ms, struct sso_error *err);
+};
+
 struct store_credential_ops {
     enum sso_code (*lookup)(struct store_tx *tx, const char *application, const char *principal,
                             struct lookup_view *out, struct sso_error *err);
@@ -201,6 +206,7 @@ struct store_ops {
     const struct store_sealed_key_ops *sealed_key;
     const struct store_application_ops *application;
     const struct store_mapping_ops *mapping;
+    const struct store_ticket_ops *ticket;
     const struct store_credential_ops *credential;
     const struct store_scan_ops *scan;
     const struct store_rotation_ops *rotation;

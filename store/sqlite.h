@@ -109,6 +109,7 @@ extern const struct store_share_set_ops sqlite_share_set_ops;
 extern const struct store_sealed_key_ops sqlite_sealed_key_ops;
 extern const struct store_application_ops sqlite_application_ops;
 extern const struct store_mapping_ops sqlite_mapping_ops;
+extern const struct store_ticket_ops sqlite_ticket_ops;
 extern const struct store_credential_ops sqlite_credential_ops;
 extern const struct store_scan_ops sqlite_scan_ops;
 extern const struct store_rotation_ops sqlite_rotation_ops;

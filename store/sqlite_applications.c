@@ -92,6 +92,9 @@ void sqlite_read_application(struct sqlite_statement *s, void *out)
     application->type =
         (enum application_type)sqlite_read_integer(s, APPLICATION_INDIVIDUAL, APPLICATION_CONFIG);
     application->enabled = sqlite_read_bool(s);
+    application->cached = sqlite_read_bool(s);
+    application->tickets_allowed = sqlite_read_bool(s);
+    application->tickets_validated = sqlite_read_bool(s);
     sqlite_read_text(s, application->description, sizeof application->description);
     sqlite_read_text(s, application->contact, sizeof application->contact);
     read_fields(s, application);
@@ -190,6 +193,9 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
     sqlite_bind_text(&s, application->name);
     sqlite_bind_integer(&s, application->type);
     sqlite_bind_integer(&s, application->enabled);
+    sqlite_bind_integer(&s, application->cached);
+    sqlite_bind_integer(&s, application->tickets_allowed);
+    sqlite_bind_integer(&s, application->tickets_validated);
     sqlite_bind_text(&s, application->description);
     sqlite_bind_text(&s, application->contact);
     sqlite_bind_text(&s, fields);
@@ -212,9 +218,10 @@ static enum sso_code insert(struct store_tx *tx, const struct application *appli
                             struct sso_error *err)
 {
     static const char sql[] =
-        "INSERT INTO applications (id, name, type, enabled, description, contact, fields, admins,"
-        " users, readers, created_ms, updated_ms, version, tag)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        "INSERT INTO applications (id, name, type, enabled, cached, tickets_allowed,"
+        " tickets_validated, description, contact, fields, admins, users, readers, created_ms,"
+        " updated_ms, version, tag)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     enum sso_code rc = run_with_row(tx, sql, application, NULL, err);
     if (rc == SSO_ALREADY_EXISTS)
         return sso_fail(err, rc, "application %s exists already", application->name);
@@ -225,9 +232,10 @@ static enum sso_code update(struct store_tx *tx, const struct application *appli
                             struct sso_error *err)
 {
     static const char sql[] =
-        "UPDATE applications SET name = ?2, type = ?3, enabled = ?4, description = ?5,"
-        " contact = ?6, fields = ?7, admins = ?8, users = ?9, readers = ?10, created_ms = ?11,"
-        " updated_ms = ?12, version = ?13, tag = ?14 WHERE id = ?1 AND version = ?13 - 1";
+        "UPDATE applications SET name = ?2, type = ?3, enabled = ?4, cached = ?5,"
+        " tickets_allowed = ?6, tickets_validated = ?7, description = ?8, contact = ?9,"
+        " fields = ?10, admins = ?11, users = ?12, readers = ?13, created_ms = ?14,"
+        " updated_ms = ?15, version = ?16, tag = ?17 WHERE id = ?1 AND version = ?16 - 1";
     uint64_t changed = 0;
     enum sso_code rc = run_with_row(tx, sql, application, &changed, err);
     if (rc == SSO_OK && changed != 1)

@@ -287,6 +287,7 @@ const struct store_ops sqlite_store_ops = {
     .sealed_key = &sqlite_sealed_key_ops,
     .application = &sqlite_application_ops,
     .mapping = &sqlite_mapping_ops,
+    .ticket = &sqlite_ticket_ops,
     .credential = &sqlite_credential_ops,
     .scan = &sqlite_scan_ops,
     .rotation = &sqlite_rotation_ops,

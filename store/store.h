@@ -75,5 +75,6 @@ void store_lines_free(char ***lines, size_t count);
 #include "store/rotation.h"
 #include "store/scan.h"
 #include "store/system.h"
+#include "store/tickets.h"
 
 #endif

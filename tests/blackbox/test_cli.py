@@ -18,7 +18,7 @@ NEED_ARGUMENTS = ["app create", "app show", "app update", "app enable", "app dis
                   "cred export", "mapping enable", "mapping disable", "mapping delete"]
 OVER_THE_API = ["status", "key list", "rotate status", "app list", "cred list app", "cred get app anna",
                 "audit list", "rotate pause"]
-LATER = ["ticket issue", "import-entsso x.xml", "node list", "master show", "key restore x",
+LATER = ["import-entsso x.xml", "node list", "master show", "key restore x",
          "key destroy 1", "db backup x"]
 
 

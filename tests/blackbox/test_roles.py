@@ -53,6 +53,8 @@ MATRIX = [
     ("PUT", "/v1/apps/{config}/config", PROPERTIES, APP_ADMINS),
     ("PATCH", "/v1/apps/{config}/config", {"properties": {"url": "v"}}, APP_ADMINS),
     ("DELETE", "/v1/apps/{config}/config", None, APP_ADMINS),
+    ("POST", "/v1/tickets", {}, {"app_user", "of_another_app"}),
+    ("POST", "/v1/tickets:redeem", {"app": "{app}", "ticket": "AAAA"}, APP_ADMINS),
     ("GET", "/v1/rotation", None, {"sso_admin"}),
     ("POST", "/v1/rotation", {"generation": 99}, {"sso_admin"}),
     ("PATCH", "/v1/rotation", {"action": "pause"}, {"sso_admin"}),

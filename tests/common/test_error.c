@@ -15,7 +15,10 @@ static const struct {
     {404, 1, "not_found"},
     {409, 1,
      "already_exists application_disabled mapping_disabled system_disabled rotation_in_progress "
-     "in_use generation_compromised wraps_exhausted confirmation_needed"},
+     "in_use generation_compromised wraps_exhausted confirmation_needed tickets_disabled "
+     "ticket_forged ticket_expired ticket_replayed ticket_of_other_system ticket_wrong_sender "
+     "ticket_user_not_allowed"},
+    {400, 1, "ticket_invalid"},
     {412, 1, "version_conflict"},
     {413, 1, "too_large"},
     {429, 5, "too_many_requests"},

@@ -108,6 +108,8 @@ static void tag_of_an_application(void **state)
     struct application row = {.name = "crm",
                               .type = APPLICATION_INDIVIDUAL,
                               .enabled = true,
+                              .cached = true,
+                              .tickets_validated = true,
                               .description = "d",
                               .contact = "c",
                               .field = {{"user", false}, {"password", true}},
@@ -122,7 +124,7 @@ static void tag_of_an_application(void **state)
     memset(row.id, 9, sizeof row.id);
     policy_tag_application(&policy, &row);
     check_hex(row.tag, sizeof row.tag,
-              "773dc684ff58998f132a6f978eb3cf6b6cd8d21ff367ddfc0a0c1a70d6439851");
+              "b1d02bc095b7eb0867231b7f8c0993f11ffdd5390b2a8ce5981bd80ba4e6a1dd");
 }
 
 static void tag_of_a_mapping(void **state)

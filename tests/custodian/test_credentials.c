@@ -163,6 +163,7 @@ static void insert_application(struct fixture *f, struct store_tx *tx)
     *application = (struct application){.name = "billing",
                                         .type = APPLICATION_INDIVIDUAL,
                                         .enabled = true,
+                                        .cached = true,
                                         .field = {{"user", false}, {"password", true}},
                                         .field_count = 2,
                                         .readers = "services",

@@ -137,6 +137,8 @@ MODEL(op_config_update)
 MODEL(op_config_delete)
 MODEL(op_generation_change)
 MODEL(op_generation_exposed)
+MODEL(op_ticket_issue)
+MODEL(op_ticket_redeem)
 MODEL(op_rotation_start)
 MODEL(op_rotation_show)
 MODEL(op_rotation_change)
@@ -279,6 +281,8 @@ static const struct {
     {"config.set", "SAa"},
     {"config.update", "SAa"},
     {"config.delete", "SAa"},
+    {"ticket.issue", "Uu"},
+    {"ticket.redeem", "SAa"},
     {"rotation.show", "S"},
     {"rotation.start", "S"},
     {"rotation.change", "S"},

@@ -90,6 +90,8 @@ struct application sample_application(uint8_t id, const char *name)
         .id = {id},
         .type = APPLICATION_INDIVIDUAL,
         .enabled = true,
+        .cached = true,
+        .tickets_validated = true,
         .description = "what it is for, \"quoted\"",
         .contact = "zoë@example.org",
         .field = {{"user", false}, {"pass\"word", true}, {"größe", true}},

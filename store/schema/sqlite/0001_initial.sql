@@ -97,6 +97,9 @@ CREATE TABLE applications (
     name        TEXT    NOT NULL COLLATE NOCASE UNIQUE,
     type        INTEGER NOT NULL,
     enabled     INTEGER NOT NULL,
+    cached      INTEGER NOT NULL,
+    tickets_allowed   INTEGER NOT NULL,
+    tickets_validated INTEGER NOT NULL,
     description TEXT    NOT NULL,
     contact     TEXT    NOT NULL,
     fields      TEXT    NOT NULL, -- JSON: [{"label":"…","masked":true}, …]
@@ -141,6 +144,13 @@ CREATE TABLE credentials (
 );
 CREATE UNIQUE INDEX credentials_by_row_id ON credentials (row_id);
 CREATE UNIQUE INDEX credentials_by_principal ON credentials (application_id, principal);
+
+-- Each ticket once. Of no use once the ticket has long expired.
+CREATE TABLE tickets_redeemed (
+    id         BLOB    NOT NULL PRIMARY KEY,
+    expires_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tickets_redeemed_by_expiry ON tickets_redeemed (expires_ms);
 
 CREATE TABLE rotations (
     id                  INTEGER PRIMARY KEY,

@@ -1,0 +1,18 @@
+/* Tickets that were redeemed. A part of store/store.h. */
+#ifndef SSO_STORE_TICKETS_H
+#define SSO_STORE_TICKETS_H
+
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/ticket.h"
+
+struct store_tx;
+
+/* SSO_ALREADY_EXISTS where the ticket was redeemed before. Forgets those that expired before
+ * `forget_ms`. */
+enum sso_code store_ticket_redeem(struct store_tx *tx, const uint8_t id[static TICKET_ID_BYTES],
+                                  int64_t expires_ms, int64_t forget_ms, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+#endif
