@@ -32,7 +32,7 @@ static const struct {
      "config_error token_not_found token_ambiguous token_not_suitable key_not_acceptable "
      "schema_newer schema_older wrong_shares too_few_shares share_repeated "
      "shares_of_different_sets wrong_passphrase backup_invalid backup_tampered "
-     "backup_of_other_system database_of_other_system"},
+     "backup_of_other_system database_of_other_system interrupted"},
     {200, 0, "ok"},
 };
 
