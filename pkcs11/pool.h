@@ -85,9 +85,10 @@ struct lane {
     size_t in_flight;
     struct control *control;
     uint64_t first_resident_bytes;
-    bool served;  /* at least one frame since it came up */
-    bool gave_up; /* the worker said itself that another must try: no row is to blame */
-    bool hung;    /* it was killed for that */
+    uint64_t items; /* done since it came up */
+    bool served;    /* at least one frame since it came up */
+    bool gave_up;   /* the worker said itself that another must try: no row is to blame */
+    bool hung;      /* it was killed for that */
     bool size_warned;
     int64_t parked_until_ms; /* the token had no session left for it while others serve */
 };

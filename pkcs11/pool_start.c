@@ -126,6 +126,7 @@ static void start_succeeded(struct hsm *hsm, struct lane *lane)
     lane->gave_up = false;
     lane->hung = false;
     lane->first_resident_bytes = 0;
+    lane->items = 0;
     lane->parked_until_ms = 0;
     hsm->served_ms = boot_clock_ms();
     review_sessions(hsm);

@@ -49,7 +49,8 @@ struct credential_row batch_row_as_written(const struct batch *batch, size_t i, 
 void batch_clear(struct batch *batch);
 struct batch *batch_free(struct batch *batch); /* returns the next one */
 
-/* A queue of batches, first in, first out. Closed: what is in it still comes out, then NULL. */
+/* A queue of batches, first in, first out but for queue_push_first. Closed: what is in it still
+ * comes out, then NULL. */
 struct queue {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -60,6 +61,8 @@ enum sso_code queue_init(struct queue *queue, struct sso_error *err)
     __attribute__((warn_unused_result));
 void queue_destroy(struct queue *queue); /* frees the batches in it */
 void queue_push(struct queue *queue, struct batch *batch);
+/* Comes out next: for the idle ones, of which the last used is still in the processor's cache. */
+void queue_push_first(struct queue *queue, struct batch *batch);
 void queue_close(struct queue *queue);
 /* NULL when `timeout_ms` (< 0: for ever) is over or the queue is closed and empty (*ended). */
 struct batch *queue_pop(struct queue *queue, int timeout_ms, bool *ended);

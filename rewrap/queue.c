@@ -21,7 +21,8 @@ struct batch *batch_new(bool renewing)
 void batch_clear(struct batch *batch)
 {
     for (size_t i = 0; i < batch->count; i++)
-        credential_row_free(&batch->row[i]);
+        if (batch->row[i].ciphertext != NULL)
+            credential_row_free(&batch->row[i]);
     for (size_t i = 0; batch->renewal != NULL && i < batch->count; i++) {
         free(batch->renewal[i].ciphertext);
         batch->renewal[i] = (struct row_renewal){0};
@@ -74,6 +75,17 @@ void queue_push(struct queue *queue, struct batch *batch)
     else
         queue->first = batch;
     queue->last = batch;
+    pthread_cond_signal(&queue->changed);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void queue_push_first(struct queue *queue, struct batch *batch)
+{
+    pthread_mutex_lock(&queue->lock);
+    batch->next = queue->first;
+    queue->first = batch;
+    if (queue->last == NULL)
+        queue->last = batch;
     pthread_cond_signal(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
 }

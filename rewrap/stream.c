@@ -9,7 +9,7 @@
 /* Ciphertexts in one batch, where they are read at all. */
 #define BATCH_CIPHERTEXT_BYTES ((size_t)256 * 1024)
 /* Batches beside those of the movers: for what is read ahead and what waits for a commit. */
-#define BATCHES_WAITING 16
+#define BATCHES_WAITING 24
 #define BATCHES_WAITING_WHOLE 4
 
 /* --- the totals --- */

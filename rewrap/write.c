@@ -10,8 +10,9 @@
 #include "common/fault.h"
 
 /* A commit costs one fsync, and while it lasts live writers wait: so not for every batch, and not
- * for very many. */
-#define COMMIT_ROWS 2048
+ * for very many where the job is to give way. */
+#define COMMIT_ROWS 1024
+#define COMMIT_ROWS_FULL_SPEED 4096
 #define COMMIT_BATCHES 16
 #define COMMIT_WAIT_MS 100
 #define IDLE_WAIT_MS 1000
@@ -224,7 +225,7 @@ static enum sso_code flush(struct engine *engine, struct group *group, struct ss
     }
     for (size_t b = 0; b < group->batch_count; b++) {
         batch_clear(group->batch[b]);
-        queue_push(&engine->idle, group->batch[b]);
+        queue_push_first(&engine->idle, group->batch[b]);
     }
     group->batch_count = group->row_count = 0;
     return rc;
@@ -234,7 +235,7 @@ static void group_add(struct engine *engine, struct group *group, struct batch *
 {
     if (batch->abandoned) {
         batch_clear(batch);
-        queue_push(&engine->idle, batch);
+        queue_push_first(&engine->idle, batch);
         return;
     }
     if (group->batch_count == 0)
@@ -243,9 +244,10 @@ static void group_add(struct engine *engine, struct group *group, struct batch *
     group->row_count += batch->count;
 }
 
-static bool group_is_due(const struct group *group)
+static bool group_is_due(const struct group *group, bool full_speed)
 {
-    return group->row_count >= COMMIT_ROWS || group->batch_count == COMMIT_BATCHES ||
+    size_t rows = full_speed ? COMMIT_ROWS_FULL_SPEED : COMMIT_ROWS;
+    return group->row_count >= rows || group->batch_count == COMMIT_BATCHES ||
            (group->batch_count != 0 && boot_clock_ms() - group->since_ms >= COMMIT_WAIT_MS);
 }
 
@@ -260,7 +262,7 @@ void write_moved_batches(struct engine *engine)
         if (batch != NULL)
             group_add(engine, &group, batch);
         uint64_t rows = 0;
-        if (ended || group_is_due(&group)) {
+        if (ended || group_is_due(&group, engine->job->rotation.full_speed)) {
             struct sso_error trouble = {0};
             rows = group.row_count;
             if (flush(engine, &group, &trouble) != SSO_OK)

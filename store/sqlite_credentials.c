@@ -31,7 +31,10 @@ static enum sso_code read_ciphertext(struct sqlite_statement *s, struct credenti
 enum sso_code sqlite_read_credential(struct sqlite_statement *s, bool with_ciphertext,
                                      struct credential_row *row, struct sso_error *err)
 {
-    *row = (struct credential_row){0};
+    /* Member by member: most of a row's bytes are room for names, and need not be cleared. */
+    row->place = 0;
+    row->ciphertext = NULL;
+    row->ciphertext_bytes = 0;
     sqlite_read_bytes(s, row->row_id, sizeof row->row_id);
     row->generation = (uint32_t)sqlite_read_integer(s, 1, UINT32_MAX);
     sqlite_read_wrapped(s, &row->wrapped);

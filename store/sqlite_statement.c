@@ -130,12 +130,14 @@ void sqlite_bind_wrapped(struct sqlite_statement *statement, const struct wrappe
 
 /* --- columns --- */
 
+/* By their values: one thread has a connection at a time, so they need no protection, and asking
+ * for type, bytes and length of each through the statement was a good part of reading a row. */
+
 int64_t sqlite_read_integer(struct sqlite_statement *statement, int64_t lowest, int64_t highest)
 {
-    int column = statement->column++;
-    int64_t value = sqlite3_column_int64(statement->handle, column);
-    if (sqlite3_column_type(statement->handle, column) != SQLITE_INTEGER || value < lowest ||
-        value > highest) {
+    sqlite3_value *column = sqlite3_column_value(statement->handle, statement->column++);
+    int64_t value = sqlite3_value_int64(column);
+    if (sqlite3_value_type(column) != SQLITE_INTEGER || value < lowest || value > highest) {
         statement->damaged = true;
         return 0;
     }
@@ -164,16 +166,15 @@ bool sqlite_read_bool(struct sqlite_statement *statement)
 
 static const void *view(struct sqlite_statement *statement, int type, size_t maximum, size_t *count)
 {
-    int column = statement->column++;
+    sqlite3_value *column = sqlite3_column_value(statement->handle, statement->column++);
     *count = 0;
-    if (sqlite3_column_type(statement->handle, column) != type) {
+    if (sqlite3_value_type(column) != type) {
         statement->damaged = true;
         return NULL;
     }
-    const void *bytes = type == SQLITE_TEXT
-                            ? (const void *)sqlite3_column_text(statement->handle, column)
-                            : sqlite3_column_blob(statement->handle, column);
-    size_t length = (size_t)sqlite3_column_bytes(statement->handle, column);
+    const void *bytes =
+        type == SQLITE_TEXT ? (const void *)sqlite3_value_text(column) : sqlite3_value_blob(column);
+    size_t length = (size_t)sqlite3_value_bytes(column);
     /* SQLite gives NULL for the empty blob, and where memory ran out. */
     if (length > maximum || (bytes == NULL && (length > 0 || type == SQLITE_TEXT))) {
         statement->damaged = true;
