@@ -122,12 +122,17 @@ class Routine:
         print(f"missing {wanted - names}, differs {names ^ installed}, outside the prefix {outside}")
         return Count(failed=1)
 
-    def step_blackbox(self):
-        """The installed programs, driven as users do."""
+    def build_both(self):
+        """With and without fault points, where an earlier step has not built them."""
         if not self.prefix.exists():
             self.build("gcc", install=True)
-        self.build("fault", "-Dfault_points=true", "-Dtests=disabled", install=True,
-                   prefix=self.fault_prefix)
+        if not self.fault_prefix.exists():
+            self.build("fault", "-Dfault_points=true", "-Dtests=disabled", install=True,
+                       prefix=self.fault_prefix)
+
+    def step_blackbox(self):
+        """The installed programs, driven as users do."""
+        self.build_both()
         return self.pytest("blackbox", {"SSO_HSM_PREFIX": self.prefix,
                                         "SSO_HSM_FAULT_PREFIX": self.fault_prefix})
 
@@ -174,6 +179,15 @@ class Routine:
             return Count(passed=1)
         print("\n".join(done.stdout.splitlines()[-40:]))
         return Count(failed=1)
+
+    def step_stress(self):
+        """Rotations, clients, kills and full disks all at once (tests/stress); --long: ten minutes."""
+        self.build_both()
+        done = run(["/usr/bin/python3", "-B", ROOT / "tests" / "stress" / "stress.py"], check=False,
+                   quiet=False, env={
+                       **os.environ, "SSO_HSM_PREFIX": str(self.fault_prefix), "SSO_HSM_FULL_DISK":
+                       str(self.work / "gcc" / "tests" / "stress" / "libfull_disk.so")})
+        return Count(passed=1) if done.returncode == 0 else Count(failed=1)
 
     def pytest(self, name, environment, *options):
         report = self.work / f"{name}.xml"

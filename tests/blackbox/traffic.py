@@ -1,11 +1,13 @@
 """A process that uses one installation while something else happens to it. It keeps a record of
 every write that was acknowledged, durable before the write counts.
 
-    traffic.py SOCKET JOURNAL SEED    until SIGTERM
+    traffic.py SOCKET JOURNAL SEED [READS]    until SIGTERM
 
 Each line of the journal is one JSON object: {"intent": {principal: password or null}} before the
 request is sent, {"ack": principal} when it was answered with success. What had an intent and no
 acknowledgement when the custodian died may be either; everything else must be as recorded.
+READS, from 0 to 1, is the share of requests that look up instead; a lookup that finds what cannot
+be is {"wrong": [principal, found, allowed]}, and {"reads": N} at the end tells how many there were.
 """
 
 import contextlib
@@ -42,42 +44,89 @@ def send(connection, principal, password):
     return reply.status in (200, 201)
 
 
-def main(path, journal_path, seed):
+class Record:
+    """What each principal must be, and what it may be besides."""
+
+    def __init__(self):
+        self.must, self.may, self.acknowledged, self.reads, self.wrong = {}, {}, 0, 0, []
+
+    def take(self, entry):
+        if "intent" in entry:
+            [(principal, password)] = entry["intent"].items()
+            self.may.setdefault(principal, []).append(password)
+        elif "ack" in entry:
+            principal = entry["ack"]
+            self.must[principal] = self.may[principal][-1]
+            self.may[principal] = []
+            self.acknowledged += 1
+        elif "wrong" in entry:
+            self.wrong.append(entry["wrong"])
+        else:
+            self.reads += entry["reads"]
+
+    def allowed(self, principal):
+        return [self.must.get(principal), *self.may.get(principal, [])]
+
+
+def look_up(connection, principal, record):
+    """1 where it was answered; an answer that cannot be right goes into the record."""
+    reply = connection.call("POST", "/v1/lookup", {"app": APP, "principal": principal})
+    if reply.status == 429 or reply.status >= 500 and reply.code not in ("row_corrupt", "policy_tampered", "internal"):
+        return 0
+    found = None
+    if reply.status != 404:
+        found = reply.json["fields"]["password"] if reply.status == 200 else repr(reply)
+    if found not in record.allowed(principal):
+        record.take({"wrong": [principal, found, record.allowed(principal)]})
+    return 1
+
+
+def main(path, journal_path, seed, reads="0"):
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     rng = random.Random(int(seed))
-    journal = Journal(journal_path)
-    connection = Connection(path, timeout=30)
-    count = 0
+    journal, record = Journal(journal_path), Record()
+    # A request that was given up while the custodian lives could still be done, later.
+    connection = Connection(path, timeout=600)
+    count = looked_up = 0
+
+    def note(entry):
+        journal.write(entry)
+        record.take(entry)
+
     while not stop:
         count += 1
         principal = f"w{seed}-{rng.randrange(PRINCIPALS):04d}"
-        password = None if rng.random() < 0.3 else f"{principal}#{count}"
-        journal.write({"intent": {principal: password}})
         try:
+            if rng.random() < float(reads):
+                looked_up += look_up(connection, principal, record)
+                continue
+            password = None if rng.random() < 0.3 else f"{principal}#{count}"
+            note({"intent": {principal: password}})
             if send(connection, principal, password):
-                journal.write({"ack": principal})
+                note({"ack": principal})
         except (OSError, http.client.HTTPException):
             connection.close()
             time.sleep(0.02)
+    for wrong in record.wrong:
+        journal.write({"wrong": wrong})
+    if looked_up:
+        journal.write({"reads": looked_up})
+
+
+def read_record(path):
+    record = Record()
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            record.take(json.loads(line))
+    return record
 
 
 def read_journal(path):
     """(what each principal must be: password or None for gone, what it may be besides, writes
     acknowledged)."""
-    must, may, acknowledged = {}, {}, 0
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            if "intent" in entry:
-                [(principal, password)] = entry["intent"].items()
-                may.setdefault(principal, []).append(password)
-            else:
-                principal = entry["ack"]
-                must[principal] = may[principal][-1]
-                may[principal] = []
-                acknowledged += 1
-    return must, may, acknowledged
+    record = read_record(path)
+    return record.must, record.may, record.acknowledged
 
 
 def acknowledged(path):
@@ -87,13 +136,12 @@ def acknowledged(path):
 
 
 def compare(journal, found):
-    """What is wrong in `found`, a dict of principal and password."""
-    must, may, _ = read_journal(journal)
-    wrong = []
-    for principal in must.keys() | may.keys():
-        allowed = [must.get(principal), *may.get(principal, [])]
-        if found.get(principal) not in allowed:
-            wrong.append((principal, found.get(principal), allowed))
+    """What is wrong in `found`, a dict of principal and password, or was found wrong before."""
+    record = read_record(journal)
+    wrong = [tuple(each) for each in record.wrong]
+    for principal in record.must.keys() | record.may.keys():
+        if found.get(principal) not in record.allowed(principal):
+            wrong.append((principal, found.get(principal), record.allowed(principal)))
     return wrong
 
 

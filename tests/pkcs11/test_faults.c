@@ -490,14 +490,12 @@ static void test_token_goes_and_comes(void **state)
         assert_int_equal(items[i].code, SSO_OK);
 }
 
-static void test_memory_limit(void **state)
+/* Unwraps, each of which leaks in SoftHSM, until so many workers were replaced; none fails. */
+static void unwrap_until_replaced(unsigned wanted)
 {
     static struct key_item rows[BATCH];
     struct sso_error err = {0};
     struct hsm_status before, after;
-    (void)state;
-    token.section.worker_memory_limit_bytes = 1;
-    assert_ok(open_pool(&err), &err);
     (void)generate(1, SUITE_AES256_KW);
     make(rows, BATCH, 1);
     uint8_t *keys = secret_alloc((size_t)BATCH * ROW_KEY_BYTES);
@@ -506,15 +504,34 @@ static void test_memory_limit(void **state)
     hsm_status(hsm, &before);
     after = before;
     unsigned long items = 0;
-    while (after.workers_replaced < before.workers_replaced + 2) {
+    while (after.workers_replaced < before.workers_replaced + wanted) {
         assert_ok(hsm_unwrap(hsm, HSM_LIVE, rows, BATCH, soon(), &err), &err);
         for (size_t i = 0; i < BATCH; i++)
             assert_int_equal(rows[i].code, SSO_OK);
         items += BATCH;
         hsm_status(hsm, &after);
     }
-    print_message("2 workers replaced for their size in %lu items, none failed\n", items);
+    print_message("%u workers replaced for their size in %lu items, none failed\n", wanted, items);
+    assert_int_equal(after.workers_lost, before.workers_lost);
     secret_dealloc(keys);
+}
+
+static void test_memory_limit(void **state)
+{
+    struct sso_error err = {0};
+    (void)state;
+    token.section.worker_memory_limit_bytes = 1;
+    assert_ok(open_pool(&err), &err);
+    unwrap_until_replaced(2);
+}
+
+/* Far below the limit, which is 256 MiB. */
+static void test_leak(void **state)
+{
+    struct sso_error err = {0};
+    (void)state;
+    assert_ok(open_pool(&err), &err);
+    unwrap_until_replaced(1);
 }
 
 /* Several sessions in one worker, many callers. */
@@ -575,6 +592,7 @@ int main(void)
         T(test_codes),
         T(test_token_goes_and_comes),
         T(test_memory_limit),
+        T(test_leak),
         T(test_sessions),
         T(test_workers_end),
 #undef T
