@@ -39,6 +39,33 @@ static void print_rotation(const json_t *rotation)
            (long long)member_number(rotation, "failed"));
 }
 
+static void print_token(const json_t *token)
+{
+    char room[MEMBER_ROOM];
+    size_t i;
+    const json_t *number;
+    printf("token       ");
+    output_clean(json_string_value(json_object_get(token, "token")));
+    printf(" ([%s]):", member_text(token, "section", room));
+    json_array_foreach(json_object_get(token, "generations"), i, number)
+    {
+        printf(" generation %lld,", (long long)json_integer_value(number));
+    }
+    printf(" %lld rows, %lld sealed keys%s", (long long)member_number(token, "rows"),
+           (long long)member_number(token, "sealed_keys"),
+           json_is_true(json_object_get(token, "audit_key")) ? ", the audit key" : "");
+    if (json_is_true(json_object_get(token, "may_be_switched_off"))) {
+        printf("; may be switched off");
+        json_array_foreach(json_object_get(token, "kept"), i, number)
+        {
+            printf("%s%lld",
+                   i == 0 ? ", but older backups of the database need its generation " : ", ",
+                   (long long)json_integer_value(number));
+        }
+    }
+    putchar('\n');
+}
+
 static void print_status(const json_t *status)
 {
     char room[MEMBER_ROOM], room2[MEMBER_ROOM], room3[MEMBER_ROOM];
@@ -65,6 +92,12 @@ static void print_status(const json_t *status)
            member_text(workers, "ready", room), member_text(workers, "wanted", room2),
            member_text(workers, "sessions", room3),
            member_text(workers, "replaced", (char[MEMBER_ROOM]){0}));
+    size_t i;
+    const json_t *token;
+    json_array_foreach(json_object_get(status, "tokens"), i, token)
+    {
+        print_token(token);
+    }
     print_rotation(json_object_get(status, "rotation"));
     printf("database    %s, schema %s, available %s\n", member_text(database, "kind", room),
            member_text(database, "schema", room2), member_text(database, "available", room3));

@@ -119,3 +119,12 @@ void audit_signer_look(struct audit_signer *self, struct custodian *custodian)
     else
         event_raise(custodian->events, EVENT_AUDIT_UNSIGNED, "%s", problem.detail);
 }
+
+void audit_signer_sign_now(struct custodian *custodian)
+{
+    struct sso_error problem = {0};
+    struct audit_signer *signer = audit_signer_new();
+    if (signer == NULL || run(signer, custodian, &problem) != SSO_OK)
+        log_line(LOG_LEVEL_WARNING, "the audit was not signed", "reason", problem.detail, NULL);
+    audit_signer_free(signer);
+}

@@ -7,6 +7,7 @@
 #include "custodian/metrics.h"
 #include "custodian/operations.h"
 #include "custodian/rotation_manager.h"
+#include "custodian/token_status.h"
 
 static enum sso_code no_memory(struct sso_error *err)
 {
@@ -161,7 +162,7 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
 
     /* One node holds the master secret until there is an election; its epoch is the first. */
     request->reply = json_pack(
-        "{s:o,s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o,s:o},s:o,s:o,s:o}", "system",
+        "{s:o,s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o,s:o},s:o,s:o,s:o,s:o}", "system",
         system_json(custodian, system_known), "node", custodian->node, "version", SSO_HSM_VERSION,
         "uptime_seconds", (json_int_t)(boot_clock_ms() - custodian->started_ms) / 1000, "health",
         health_json(custodian, &severity), "generation",
@@ -170,7 +171,8 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
         "total", number_or_null(facts.total), "below_active", number_or_null(facts.below),
         "quarantined", number_or_null(facts.quarantined), "workers", workers_json(custodian),
         "rotation", rotation_json(custodian), "database",
-        database_json(custodian, store_known, available));
+        database_json(custodian, store_known, available), "tokens",
+        available && system_known ? token_status_json(custodian) : json_null());
     return request->reply != NULL ? SSO_OK : no_memory(err);
 }
 

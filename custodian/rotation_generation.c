@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/audit_key.h"
+#include "common/clock.h"
+#include "common/encode.h"
 #include "common/log.h"
 #include "common/secret.h"
 #include "custodian/application_access.h"
+#include "custodian/audit_signer.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "pkcs11/keyring.h"
@@ -200,13 +204,28 @@ static enum sso_code next_number(struct custodian *custodian, uint32_t *number,
 struct new_generation {
     struct generation generation;
     struct generation_token token;
+    struct audit_key audit_key; /* where the token had none */
+    bool has_audit_key;
 };
 
 static enum sso_code write_generation(struct store_tx *tx, void *context, struct sso_error *err)
 {
     const struct new_generation *new = context;
     enum sso_code rc = store_generation_insert(tx, &new->generation, err);
+    if (rc == SSO_OK && new->has_audit_key)
+        rc = store_audit_key_insert(tx, &new->audit_key, err);
     return rc == SSO_OK ? store_generation_token_put(tx, &new->token, err) : rc;
+}
+
+static void announce(const struct audit_key *key, struct audit_record *record)
+{
+    uint8_t fingerprint[AUDIT_DIGEST_BYTES];
+    char id[2 * AUDIT_KEY_ID_BYTES + 1], print[2 * AUDIT_DIGEST_BYTES + 1];
+    audit_key_fingerprint(key, fingerprint);
+    hex_encode(key->id, sizeof key->id, id);
+    hex_encode(fingerprint, sizeof fingerprint, print);
+    snprintf(record->operation, sizeof record->operation, "%s", AUDIT_KEY_OPERATION);
+    snprintf(record->target, sizeof record->target, "%s %s", id, print);
 }
 
 static enum sso_code store_new(struct request *request, struct new_generation *new,
@@ -216,10 +235,54 @@ static enum sso_code store_new(struct request *request, struct new_generation *n
     new->generation.no_backup = true;
     policy_tag_generation(&custodian->policy, &new->generation);
     policy_tag_generation_token(&custodian->policy, &new->token);
-    struct audit_record record = request->audit;
-    snprintf(record.operation, sizeof record.operation, "generation.generate");
-    snprintf(record.target, sizeof record.target, "generation %u", new->generation.number);
-    return committer_run(custodian->committer, write_generation, new, &record, 1, err);
+    struct audit_record record[2] = {request->audit, request->audit};
+    snprintf(record[0].operation, sizeof record[0].operation, "generation.generate");
+    snprintf(record[0].target, sizeof record[0].target, "generation %u", new->generation.number);
+    if (new->has_audit_key)
+        announce(&new->audit_key, &record[1]);
+    return committer_run(custodian->committer, write_generation, new, record,
+                         new->has_audit_key ? 2 : 1, err);
+}
+
+/* The audit goes on to be signed when the token that signs now is switched off. One that cannot do
+ * it is no reason not to rotate. */
+static enum sso_code make_audit_key(struct custodian *custodian, struct hsm *pool,
+                                    struct new_generation *new, struct sso_error *err)
+{
+    struct audit_key *keys = NULL;
+    struct sso_error problem = {0};
+    size_t count = 0;
+    bool there = false;
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(custodian->store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_audit_key_list(tx, &keys, &count, err);
+    store_rollback(&tx);
+    for (size_t i = 0; i < count; i++)
+        there = there || token_identity_same(&keys[i].token, &new->token.token);
+    free(keys);
+    if (rc != SSO_OK || there)
+        return rc;
+    new->audit_key = (struct audit_key){.since_ms = wall_clock_ms()};
+    snprintf(new->audit_key.node, sizeof new->audit_key.node, "%s", custodian->node);
+    rc = hsm_audit_make(pool, custodian->system.id, &new->audit_key, &problem);
+    if (rc != SSO_OK) {
+        log_line(LOG_LEVEL_WARNING, "the audit is not signed with this token", "reason",
+                 problem.detail, NULL);
+        return SSO_OK;
+    }
+    policy_tag_audit_key(&custodian->policy, &new->audit_key);
+    new->has_audit_key = true;
+    return SSO_OK;
+}
+
+static void forget_audit_key(struct hsm *pool, const struct audit_key *key)
+{
+    struct sso_error problem = {0};
+    if (hsm_audit_destroy(pool, key, &problem) != SSO_OK)
+        log_line(LOG_LEVEL_WARNING,
+                 "an audit signing key that nothing knows of is left in the token", "reason",
+                 problem.detail, NULL);
 }
 
 static enum sso_code unmake(struct request *request, struct hsm *pool,
@@ -281,6 +344,13 @@ enum sso_code rotation_generation_make(struct request *request, const char *toke
     if ((rc = next_number(custodian, number, err)) != SSO_OK ||
         (rc = make_key(custodian, pool, number, &new, err)) != SSO_OK)
         return rc;
-    rc = store_new(request, &new, err);
+    if (token != NULL)
+        rc = make_audit_key(custodian, pool, &new, err);
+    if (rc == SSO_OK)
+        rc = store_new(request, &new, err);
+    if (new.has_audit_key && rc == SSO_OK)
+        audit_signer_sign_now(custodian);
+    else if (new.has_audit_key)
+        forget_audit_key(pool, &new.audit_key);
     return rc == SSO_OK ? SSO_OK : unmake(request, pool, &new.generation, err);
 }

@@ -7,6 +7,13 @@
 
 #define DEADLINE_MS 60000
 
+/* A token that may be switched off after a rotation has only these. A row that stands on one all
+ * the same is found where rows are opened. */
+static bool may_be_away(const struct generation *generation)
+{
+    return generation->state == GENERATION_RETIRED || generation->state == GENERATION_DESTROYING;
+}
+
 static void check_generations(struct ceremony *ceremony, struct findings *findings)
 {
     for (size_t i = 0; i < ceremony->generation_count; i++) {
@@ -15,6 +22,8 @@ static void check_generations(struct ceremony *ceremony, struct findings *findin
         enum sso_code rc = policy_check_generation(&ceremony->policy, generation, &problem);
         if (rc == SSO_OK && generation->state != GENERATION_DESTROYED)
             rc = installation_open_generation(ceremony, generation, &problem);
+        if (rc != SSO_POLICY_TAMPERED && may_be_away(generation))
+            rc = SSO_OK;
         if (rc != SSO_OK)
             findings_add(findings,
                          &(struct failure){.generation = generation->number, .error = &problem});
