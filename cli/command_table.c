@@ -18,15 +18,29 @@
     ".\nThe person at the console (login uid, else SUDO_UID, else the user) must be in a group\n"  \
     "of [roles] sso_admins; root too.\n"
 
+#define BACKING_OPTIONS                                                                            \
+    "  --shares M/N    a backup that M of N officers open together: 2 <= M <= N <= 16, or 1/1. "   \
+    "Each\n"                                                                                       \
+    "                  officer copies a share of words from the screen, alone, and types some "    \
+    "of\n"                                                                                         \
+    "                  them back\n"                                                                \
+    "  --shares-dir DIR  shares as files of mode 0400 in an empty folder instead of the screen\n"  \
+    "  --passphrase    the shares want a passphrase besides, asked for twice\n"                    \
+    "  --backup FILE   where the backup goes (worthless without the shares); beside it the\n"      \
+    "                  transcript of the ceremony, FILE.transcript\n"                              \
+    "  --no-backup     the master secret is made in the token, never leaves it, and exists "       \
+    "there\n"                                                                                      \
+    "                  only: if the token is lost, every credential is lost\n"
+
 const struct command command_table[] = {
-    {"init", COMMAND_DIRECT, "--no-backup [--suite aes256-kw|aes256-gcm]",
+    {"init", COMMAND_DIRECT,
+     "--shares M/N [--shares-dir DIR] [--passphrase] --backup FILE | --no-backup\n"
+     "              [--suite aes256-kw|aes256-gcm]",
      "Makes the system and its first master secret: in the token the master secret, in the "
      "database\n"
      "the policy key under it and the rows that describe both. Refused where the database already\n"
      "has a system.\n"
-     "\n"
-     "  --no-backup     the master secret is made in the token, never leaves it, and exists there\n"
-     "                  only: if the token is lost, every credential is lost\n"
+     "\n" BACKING_OPTIONS
      "  --suite SUITE   how row keys are wrapped: aes256-kw (default) or aes256-gcm\n" DIRECT
          FOR_ANYBODY,
      command_init},
@@ -57,10 +71,13 @@ const struct command command_table[] = {
      "the\n"
      "token; N defaults to the active generation.\n" DIRECT FOR_ADMINS,
      command_key_show},
-    {"key generate", COMMAND_DIRECT, "--no-backup [--token NAME] [--suite aes256-kw|aes256-gcm]",
+    {"key generate", COMMAND_DIRECT,
+     "--shares M/N [--passphrase] --backup FILE | --share-set ID --backup FILE | --no-backup\n"
+     "              [--shares-dir DIR] [--token NAME] [--suite aes256-kw|aes256-gcm]",
      "Makes the next generation for a rotation to go to. It is pending; the custodian may run.\n"
-     "\n"
-     "  --no-backup     made in the token, never leaves it, exists there only\n"
+     "\n" BACKING_OPTIONS
+     "  --share-set ID  M officers of a share set that is there give their shares, and the new\n"
+     "                  backup is for it (`sso-hsm key list` names the set of each generation)\n"
      "  --token NAME    in the token of section [hsm NAME]; default: that of the active one\n"
      "  --suite SUITE   default: that of the active generation\n" DIRECT FOR_ADMINS,
      command_key_generate},

@@ -6,10 +6,6 @@
 
 #include "common/error.h"
 
-#define SHARES_COME_LATER                                                                          \
-    "shares come with a later version. What there is: --no-backup, a master secret that is made "  \
-    "in the token and exists nowhere else, so that losing the token loses every credential"
-
 void key_print(const json_t *key);
 /* SSO_USAGE unless it names a suite; NULL is fine. */
 enum sso_code suite_option_check(const char *suite, struct sso_error *err)

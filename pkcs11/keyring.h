@@ -52,6 +52,27 @@ enum sso_code keyring_generate(struct keyring *keyring, struct hsm *hsm, uint32_
                                struct generation_token *token, struct evidence *evidence,
                                struct sso_error *err) __attribute__((warn_unused_result));
 
+/* The same with an id that the caller chose (all zero: a random one), and where `backup` is not
+ * NULL installed from its own backup (hsm_generate_backed). */
+struct key_order {
+    uint32_t number;
+    uint8_t secret_id[SECRET_ID_BYTES];
+    enum suite_id suite;
+    const char *node;
+    struct hsm_backup *backup;
+};
+struct made_key {
+    struct generation generation;
+    struct generation_token token;
+    struct evidence evidence;
+};
+enum sso_code keyring_generate_order(struct keyring *keyring, struct hsm *hsm,
+                                     const struct key_order *order, struct made_key *out,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+/* The row of a token that holds generation `number`, without a tag. */
+void keyring_token_row(struct hsm *hsm, uint32_t number, const char *node,
+                       const struct evidence *evidence, struct generation_token *out);
+
 /* What a worker needs to know of a generation. */
 void generation_key_of(const uint8_t system_id[static SYSTEM_ID_BYTES],
                        const struct generation *generation, struct generation_key *out);

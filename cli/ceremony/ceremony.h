@@ -11,6 +11,7 @@
 
 #include "common/config.h"
 #include "common/error.h"
+#include "common/slip39.h"
 #include "store/store.h"
 
 struct ceremony;
@@ -34,14 +35,31 @@ enum sso_code ceremony_open_database(struct ceremony *ceremony, struct sso_error
     __attribute__((warn_unused_result));
 struct store *ceremony_store(struct ceremony *ceremony); /* NULL before it is open */
 
-/* Makes the system (DESIGN §8 without shares): master secret, policy key, settings, one record.
+/* How a new master secret is to be backed up: not at all, for a new share set (`scheme`), or for
+ * one that is (`share_set`). */
+struct backing_options {
+    bool no_backup;
+    struct slip39_scheme scheme;
+    const char *share_set;  /* its id, or NULL */
+    const char *shares_dir; /* where shares are written, or lie; NULL: at the terminal */
+    const char *backup;     /* the file */
+    bool passphrase;
+};
+
+/* Makes the system (DESIGN §8): master secret, policy key, settings, one record.
  * *result: the object of `key show`, with "system":{"id","name"}. */
-enum sso_code ceremony_init(struct ceremony *ceremony, const char *suite, json_t **result,
+enum sso_code ceremony_init(struct ceremony *ceremony, const char *suite,
+                            const struct backing_options *backing, json_t **result,
                             struct sso_error *err) __attribute__((warn_unused_result));
 
 /* Makes the next generation, pending. `token` (a section's name) and `suite` may be NULL: as the
- * active generation has them. *result: the object of `key show`. */
-enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, const char *suite,
+ * active generation has them. *result: the object of `key show`. Both commands add "backup":
+ * {"file","sha256","share_set","shares","passphrase","transcript","transcript_text"} or null. */
+struct generation_wish {
+    const char *token, *suite;
+    const struct backing_options *backing;
+};
+enum sso_code ceremony_generate(struct ceremony *ceremony, const struct generation_wish *wish,
                                 json_t **result, struct sso_error *err)
     __attribute__((warn_unused_result));
 

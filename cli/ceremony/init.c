@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cli/ceremony/installation.h"
-#include "cli/ceremony/signing.h"
+#include "cli/ceremony/making.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/row.h"
@@ -17,12 +17,9 @@
 
 /* The first system of a database, as it grows. */
 struct birth {
-    struct generation generation;
-    struct generation_token token;
-    struct evidence evidence;
+    struct making making;
     struct sealed_key sealed;
     struct audit_record records[2];
-    struct signer signer;
 };
 
 static enum sso_code check_state_directory(const struct config *config, struct sso_error *err)
@@ -108,15 +105,11 @@ static enum sso_code store_birth(struct ceremony *ceremony, struct birth *birth,
     if (rc == SSO_OK)
         rc = store_settings(ceremony, tx, err);
     if (rc == SSO_OK)
-        rc = store_generation_insert(tx, &birth->generation, err);
-    if (rc == SSO_OK)
-        rc = store_generation_token_put(tx, &birth->token, err);
-    if (rc == SSO_OK)
         rc = store_sealed_key_insert(tx, &birth->sealed, err);
     if (rc == SSO_OK)
         rc = store_audit_append(tx, birth->records, 2, err);
     if (rc == SSO_OK)
-        rc = signer_store(ceremony, &birth->signer, tx, err);
+        rc = making_store(ceremony, &birth->making, tx, err);
     return rc == SSO_OK ? store_commit(&tx, err) : rc;
 }
 
@@ -124,50 +117,46 @@ static enum sso_code store_birth(struct ceremony *ceremony, struct birth *birth,
 static enum sso_code finish_birth(struct ceremony *ceremony, struct birth *birth,
                                   struct sso_error *err)
 {
+    struct made_key *made = &birth->making.made;
     /* A fresh worker opens it: proof that the key is really in the token. */
     enum sso_code rc =
-        keyring_open(ceremony->keyring, &birth->generation, &birth->token, 1, true, err);
+        keyring_open(ceremony->keyring, &made->generation, &made->token, 1, true, err);
     if (rc == SSO_OK)
-        rc = keyring_make_sealed(ceremony->keyring, PURPOSE_POLICY, birth->generation.number,
+        rc = keyring_make_sealed(ceremony->keyring, PURPOSE_POLICY, made->generation.number,
                                  &birth->sealed, &ceremony->policy.key, err);
+    made->generation.state = GENERATION_ACTIVE;
+    made->generation.wraps += 1; /* the policy key */
+    if (rc == SSO_OK)
+        rc = making_prove(ceremony, &birth->making, err);
     if (rc == SSO_OK)
         rc =
             console_record(ceremony, "system.init", ceremony->system.name, &birth->records[0], err);
     if (rc == SSO_OK)
         rc = console_record(ceremony, "generation.generate", "generation 1", &birth->records[1],
                             err);
+    if (rc == SSO_OK)
+        rc = store_birth(ceremony, birth, err);
     if (rc != SSO_OK)
         return rc;
-    birth->generation.state = GENERATION_ACTIVE;
-    birth->generation.no_backup = true;
-    birth->generation.wraps += 1; /* the policy key */
-    policy_tag_generation(&ceremony->policy, &birth->generation);
-    policy_tag_generation_token(&ceremony->policy, &birth->token);
-    rc = signer_open(ceremony, installation_pool(ceremony, NULL), &birth->signer, err);
-    if (rc != SSO_OK)
-        return rc;
-    rc = store_birth(ceremony, birth, err);
-    if (rc != SSO_OK) {
-        signer_undo(&birth->signer);
-        return rc;
-    }
     console_keep_head(ceremony, &birth->records[1], true);
-    signer_sign_heads(ceremony, &birth->signer);
+    making_done(ceremony, &birth->making);
     return SSO_OK;
 }
 
 static enum sso_code make_system(struct ceremony *ceremony, enum suite_id suite,
-                                 struct birth *birth, struct sso_error *err)
+                                 const struct backing_options *backing, struct birth *birth,
+                                 struct sso_error *err)
 {
-    struct hsm *pool = installation_pool(ceremony, NULL);
+    birth->making.pool = installation_pool(ceremony, NULL);
+    enum sso_code rc = making_begin(ceremony, &birth->making, backing, err);
+    if (rc != SSO_OK)
+        return rc;
     console_hold_signals();
-    enum sso_code rc =
-        keyring_generate(ceremony->keyring, pool, 1, suite, ceremony->config->cluster.node,
-                         &birth->generation, &birth->token, &birth->evidence, err);
+    rc = making_key(ceremony, &birth->making, 1, suite, err);
     if (rc != SSO_OK)
         return rc;
     rc = finish_birth(ceremony, birth, err);
-    return rc == SSO_OK ? rc : console_undo_key(ceremony, pool, &birth->generation, err);
+    return rc == SSO_OK ? rc : making_undo(ceremony, &birth->making, err);
 }
 
 static enum sso_code prepare(struct ceremony *ceremony, struct sso_error *err)
@@ -195,29 +184,33 @@ static enum sso_code prepare(struct ceremony *ceremony, struct sso_error *err)
 
 static json_t *init_object(const struct ceremony *ceremony, const struct birth *birth)
 {
-    json_t *object = key_show_object(ceremony, &birth->generation, &birth->evidence, 0);
+    const struct made_key *made = &birth->making.made;
+    json_t *object = key_show_object(ceremony, &made->generation, &made->evidence, 0);
     json_object_set_new(object, "system",
                         json_pack("{s:o, s:s}", "id",
                                   json_hex(ceremony->system.id, SYSTEM_ID_BYTES), "name",
                                   ceremony->system.name));
+    backing_report(&birth->making.backing, object);
     return object;
 }
 
-enum sso_code ceremony_init(struct ceremony *ceremony, const char *suite, json_t **result,
+enum sso_code ceremony_init(struct ceremony *ceremony, const char *suite,
+                            const struct backing_options *backing, json_t **result,
                             struct sso_error *err)
 {
-    struct birth birth = {0};
+    struct birth birth = {.making = {.ceremony = "init", .journal = {.fd = -1}}};
     enum suite_id suite_id = suite != NULL ? suite_from_name(suite) : SUITE_AES256_KW;
     enum sso_code rc = prepare(ceremony, err);
     if (rc == SSO_OK)
-        rc = make_system(ceremony, suite_id, &birth, err);
-    if (rc != SSO_OK)
-        return rc;
-    ceremony->token = malloc(sizeof *ceremony->token);
-    if (ceremony->token != NULL) {
-        *ceremony->token = birth.token;
-        ceremony->token_count = 1;
+        rc = make_system(ceremony, suite_id, backing, &birth, err);
+    if (rc == SSO_OK) {
+        ceremony->token = malloc(sizeof *ceremony->token);
+        if (ceremony->token != NULL) {
+            *ceremony->token = birth.making.made.token;
+            ceremony->token_count = 1;
+        }
+        *result = init_object(ceremony, &birth);
     }
-    *result = init_object(ceremony, &birth);
-    return SSO_OK;
+    making_end(&birth.making);
+    return rc;
 }

@@ -79,7 +79,8 @@ void console_hold_signals(void);
 /* After a failure that `err` tells of: takes a key that no row describes out of the token again,
  * and says in `err` whether it is gone. Returns err's code. */
 enum sso_code console_undo_key(const struct ceremony *ceremony, struct hsm *pool,
-                               const struct generation *generation, struct sso_error *err);
+                               const struct generation *generation, bool *gone,
+                               struct sso_error *err);
 
 /* The object of `key show`. */
 json_t *key_show_object(const struct ceremony *ceremony, const struct generation *generation,

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "cli/ceremony/installation.h"
-#include "cli/ceremony/signing.h"
+#include "cli/ceremony/making.h"
 #include "common/json.h"
 
 #define NUMBERS_PASSED_MAX 16
@@ -20,7 +20,8 @@ json_t *key_show_object(const struct ceremony *ceremony, const struct generation
 }
 
 enum sso_code console_undo_key(const struct ceremony *ceremony, struct hsm *pool,
-                               const struct generation *generation, struct sso_error *err)
+                               const struct generation *generation, bool *gone,
+                               struct sso_error *err)
 {
     struct generation_key key;
     char label[GENERATION_LABEL_SIZE];
@@ -28,7 +29,8 @@ enum sso_code console_undo_key(const struct ceremony *ceremony, struct hsm *pool
     struct sso_error problem = {0};
     generation_key_of(ceremony->system.id, generation, &key);
     generation_label(ceremony->system.id, generation->number, label);
-    if (hsm_destroy_key(pool, &key, &problem) == SSO_OK)
+    *gone = hsm_destroy_key(pool, &key, &problem) == SSO_OK;
+    if (*gone)
         return sso_fail(err, why.code, "%s; the key made for it was destroyed again", why.detail);
     return sso_fail(err, why.code,
                     "%s; the key made for it is still in the token, unused, as %s (%s)", why.detail,
@@ -50,22 +52,15 @@ static enum sso_code open_all(struct ceremony *ceremony, struct sso_error *err)
     return rc;
 }
 
-static enum sso_code store_generation(struct ceremony *ceremony,
-                                      const struct generation *generation,
-                                      const struct generation_token *token,
-                                      const struct signer *signer, struct audit_record *record,
-                                      struct sso_error *err)
+static enum sso_code store_generation(struct ceremony *ceremony, struct making *making,
+                                      struct audit_record *record, struct sso_error *err)
 {
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
     if (rc == SSO_OK)
-        rc = store_generation_insert(tx, generation, err);
-    if (rc == SSO_OK)
-        rc = store_generation_token_put(tx, token, err);
+        rc = making_store(ceremony, making, tx, err);
     if (rc == SSO_OK)
         rc = store_audit_append(tx, record, 1, err);
-    if (rc == SSO_OK)
-        rc = signer_store(ceremony, signer, tx, err);
     return rc == SSO_OK ? store_commit(&tx, err) : rc;
 }
 
@@ -101,16 +96,10 @@ static uint32_t next_number(const struct ceremony *ceremony)
     return highest + 1;
 }
 
-struct new_key {
-    struct generation generation;
-    struct generation_token token;
-    struct evidence evidence;
-};
-
 /* A number whose key somebody was killed over stands in the token without a row. It is passed over:
  * numbers are never used again, and what is in the token is for a person to judge. */
-static enum sso_code make_key(struct ceremony *ceremony, struct hsm *pool, enum suite_id suite,
-                              struct new_key *out, struct sso_error *err)
+static enum sso_code make_key(struct ceremony *ceremony, struct making *making, enum suite_id suite,
+                              struct sso_error *err)
 {
     uint32_t first = next_number(ceremony);
     if (first == 0 || first > UINT32_MAX - NUMBERS_PASSED_MAX)
@@ -119,9 +108,7 @@ static enum sso_code make_key(struct ceremony *ceremony, struct hsm *pool, enum 
                         "outside this program",
                         first - 1);
     for (uint32_t number = first;; number++) {
-        enum sso_code rc =
-            keyring_generate(ceremony->keyring, pool, number, suite, ceremony->config->cluster.node,
-                             &out->generation, &out->token, &out->evidence, err);
+        enum sso_code rc = making_key(ceremony, making, number, suite, err);
         if (rc != SSO_ALREADY_EXISTS || number - first == NUMBERS_PASSED_MAX)
             return rc;
         console_warn("generation %u is passed over: the token holds a key of that number which "
@@ -130,32 +117,26 @@ static enum sso_code make_key(struct ceremony *ceremony, struct hsm *pool, enum 
     }
 }
 
-static enum sso_code finish_generation(struct ceremony *ceremony, struct generation *generation,
-                                       struct generation_token *token, struct sso_error *err)
+static enum sso_code finish_generation(struct ceremony *ceremony, struct making *making,
+                                       struct sso_error *err)
 {
     char target[32];
     struct audit_record record;
-    struct signer signer;
+    struct generation *generation = &making->made.generation;
     snprintf(target, sizeof target, "generation %u", generation->number);
     /* A fresh worker opens it: proof that the key is really in the token. */
-    enum sso_code rc = keyring_open(ceremony->keyring, generation, token, 1, true, err);
+    enum sso_code rc =
+        keyring_open(ceremony->keyring, generation, &making->made.token, 1, true, err);
+    if (rc == SSO_OK)
+        rc = making_prove(ceremony, making, err);
     if (rc == SSO_OK)
         rc = console_record(ceremony, "generation.generate", target, &record, err);
+    if (rc == SSO_OK)
+        rc = store_generation(ceremony, making, &record, err);
     if (rc != SSO_OK)
         return rc;
-    generation->no_backup = true;
-    policy_tag_generation(&ceremony->policy, generation);
-    policy_tag_generation_token(&ceremony->policy, token);
-    rc = signer_open(ceremony, keyring_pool(ceremony->keyring, generation->number), &signer, err);
-    if (rc != SSO_OK)
-        return rc;
-    rc = store_generation(ceremony, generation, token, &signer, &record, err);
-    if (rc != SSO_OK) {
-        signer_undo(&signer);
-        return rc;
-    }
     console_keep_head(ceremony, &record, false);
-    signer_sign_heads(ceremony, &signer);
+    making_done(ceremony, making);
     return SSO_OK;
 }
 
@@ -171,37 +152,51 @@ static void tell_of_pending(const struct ceremony *ceremony, const struct genera
     }
 }
 
-enum sso_code ceremony_generate(struct ceremony *ceremony, const char *token, const char *suite,
-                                json_t **result, struct sso_error *err)
+static void know_token(struct ceremony *ceremony, const struct generation_token *token)
 {
-    struct new_key new = {0};
-    struct hsm *pool = NULL;
-    enum sso_code rc = open_all(ceremony, err);
-    if (rc == SSO_OK)
-        rc = choose_pool(ceremony, token, &pool, err);
-    if (rc != SSO_OK)
-        return rc;
-    const struct generation *active = installation_active(ceremony);
-    enum suite_id suite_id = suite != NULL    ? suite_from_name(suite)
-                             : active != NULL ? active->suite
-                                              : SUITE_AES256_KW;
-    tell_of_pending(ceremony, active);
-    console_hold_signals();
-    rc = make_key(ceremony, pool, suite_id, &new, err);
-    if (rc != SSO_OK)
-        return rc;
-    rc = finish_generation(ceremony, &new.generation, &new.token, err);
-    if (rc != SSO_OK)
-        return console_undo_key(ceremony, pool, &new.generation, err);
-
     struct generation_token *grown =
         reallocarray(ceremony->token, ceremony->token_count + 1, sizeof *grown);
-    if (grown != NULL) {
-        ceremony->token = grown;
-        ceremony->token[ceremony->token_count++] = new.token;
+    if (grown == NULL)
+        return;
+    ceremony->token = grown;
+    ceremony->token[ceremony->token_count++] = *token;
+}
+
+static enum sso_code make_generation(struct ceremony *ceremony, const struct generation_wish *wish,
+                                     struct making *making, struct sso_error *err)
+{
+    const struct generation *active = installation_active(ceremony);
+    enum suite_id suite = wish->suite != NULL ? suite_from_name(wish->suite)
+                          : active != NULL    ? active->suite
+                                              : SUITE_AES256_KW;
+    enum sso_code rc = choose_pool(ceremony, wish->token, &making->pool, err);
+    if (rc == SSO_OK)
+        rc = making_begin(ceremony, making, wish->backing, err);
+    if (rc != SSO_OK)
+        return rc;
+    tell_of_pending(ceremony, active);
+    console_hold_signals();
+    rc = make_key(ceremony, making, suite, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = finish_generation(ceremony, making, err);
+    return rc == SSO_OK ? rc : making_undo(ceremony, making, err);
+}
+
+enum sso_code ceremony_generate(struct ceremony *ceremony, const struct generation_wish *wish,
+                                json_t **result, struct sso_error *err)
+{
+    struct making making = {.ceremony = "key generate", .journal = {.fd = -1}};
+    enum sso_code rc = open_all(ceremony, err);
+    if (rc == SSO_OK)
+        rc = make_generation(ceremony, wish, &making, err);
+    if (rc == SSO_OK) {
+        know_token(ceremony, &making.made.token);
+        *result = key_show_object(ceremony, &making.made.generation, &making.made.evidence, 0);
+        backing_report(&making.backing, *result);
     }
-    *result = key_show_object(ceremony, &new.generation, &new.evidence, 0);
-    return SSO_OK;
+    making_end(&making);
+    return rc;
 }
 
 static enum sso_code rows_of(struct ceremony *ceremony, uint32_t number, int64_t *rows,

@@ -28,10 +28,11 @@ def test_second_init_is_refused_and_changes_nothing(initialised):
     assert initialised.token.pkcs11_tool("-O", "--type", "secrkey").count("Secret Key Object") == 1
 
 
-def test_shares_come_later_and_say_so(blank):
-    refused = blank.sso("init", "--shares", "2/3", "--backup", blank.directory / "backup")
-    assert refused.code != 0 and "not available" in refused.problem["detail"]
-    assert "Secret Key Object" not in blank.token.pkcs11_tool("-O")
+def test_shares_on_a_screen_want_a_terminal(blank):
+    refused = blank.sso("init", "--shares", "2/3", "--backup", blank.directory / "backup", check=2)
+    assert "no terminal" in refused.problem["detail"]
+    assert not (blank.directory / "backup").exists()
+    assert "Secret Key" not in blank.token.pkcs11_tool("-O")
 
 
 def test_init_wants_to_be_told_about_the_backup(blank):

@@ -1,0 +1,55 @@
+/*
+ * What a ceremony is about to leave in the token and on disk before its transaction is committed,
+ * in the state directory. A ceremony that was killed is cleaned up by the next one from it, and by
+ * nothing else: doctor names it.
+ *
+ * The file is locked while the ceremony runs, so that there is one at a time on a node.
+ */
+#ifndef SSO_CLI_CEREMONY_JOURNAL_H
+#define SSO_CLI_CEREMONY_JOURNAL_H
+
+#include <limits.h>
+
+#include "cli/ceremony/installation.h"
+#include "common/share_set.h"
+
+#define JOURNAL_FILE "ceremony.journal"
+
+struct journal {
+    int fd; /* -1: not open */
+    char path[PATH_MAX];
+};
+
+/* What is to be undone; texts may be "". */
+struct journal_entry {
+    uint8_t system_id[SYSTEM_ID_BYTES];
+    uint32_t generation;
+    uint8_t secret_id[SECRET_ID_BYTES];
+    char section[65];      /* of the token, "" for [hsm] */
+    bool restored;         /* the key belongs to a generation that exists */
+    char backup[PATH_MAX]; /* file */
+    char shares_folder[PATH_MAX];
+    unsigned share_count;
+};
+
+/* Takes the lock. SSO_IN_USE: another ceremony runs on this node. */
+enum sso_code journal_open(const struct ceremony *ceremony, struct journal *out,
+                           struct sso_error *err) __attribute__((warn_unused_result));
+/* Closes it; what was written stays. Safe twice. */
+void journal_close(struct journal *journal);
+
+/* Durable before anything of it is done. */
+enum sso_code journal_write(struct journal *journal, const struct journal_entry *entry,
+                            struct sso_error *err) __attribute__((warn_unused_result));
+/* Nothing is left to be undone. */
+void journal_clear(struct journal *journal);
+/* SSO_NOT_FOUND: nothing is noted. */
+enum sso_code journal_read(const struct ceremony *ceremony, struct journal_entry *out,
+                           struct sso_error *err) __attribute__((warn_unused_result));
+
+/* Undoes what a ceremony before this one left, and says so on standard error. The pools are open,
+ * the list of generations is read (it may be empty). */
+enum sso_code journal_recover(struct ceremony *ceremony, struct journal *journal,
+                              struct sso_error *err) __attribute__((warn_unused_result));
+
+#endif
