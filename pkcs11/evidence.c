@@ -17,6 +17,7 @@ struct trial {
     CK_OBJECT_HANDLE key;
     const struct suite *suite;
     struct evidence *evidence;
+    struct sso_error no_session; /* a usage could not be tried for want of a session */
 };
 
 static void append(char *list, size_t size, const char *word)
@@ -148,8 +149,9 @@ static bool starts(struct trial *trial, CK_ATTRIBUTE_TYPE usage)
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
     CK_ATTRIBUTE template[] = {{CKA_TOKEN, &no, sizeof no}};
     struct outcome call = {FN_OpenSession, CKR_OK};
-    if (session_open(&session, trial->session->token, trial->session->table, NULL) != SSO_OK)
-        return true;
+    if (session_open(&session, trial->session->token, trial->session->table, &trial->no_session) !=
+        SSO_OK)
+        return false;
     struct module *module = module_of(trial);
     switch (usage) {
     case CKA_ENCRYPT:
@@ -231,7 +233,8 @@ enum sso_code evidence_take(struct session *session, const struct generation_key
                             CK_OBJECT_HANDLE key, bool weak_accepted, struct evidence *out,
                             struct sso_error *err)
 {
-    struct trial trial = {session, key, suite_by_id(generation->suite), out};
+    struct trial trial = {
+        .session = session, .key = key, .suite = suite_by_id(generation->suite), .evidence = out};
     *out = (struct evidence){0};
     /* Before the trials: one that succeeds may change what the key says of itself. */
     out->sensitive = key_attribute(session, key, CKA_SENSITIVE) == 1;
@@ -250,6 +253,11 @@ enum sso_code evidence_take(struct session *session, const struct generation_key
     try_copy(&trial);
     try_set_extractable(&trial);
     try_usages(&trial);
+    if (trial.no_session.code != SSO_OK)
+        return sso_fail(err, SSO_HSM_UNAVAILABLE,
+                        "the usages of a key are tried in a session of their own: %s; let who "
+                        "uses the token leave one",
+                        trial.no_session.detail);
     note_gcm_iv(&trial);
     enum sso_code code = canary_open(session, key, trial.suite, generation, err);
     if (code != SSO_OK && code != SSO_WRONG_MASTER_SECRET)

@@ -13,12 +13,17 @@
 #include "common/log.h"
 #include "pkcs11/pool.h"
 
+/* At each number of sessions: so long, and so many operations in each session, but not longer. */
 #define MEASURE_MS 40
+#define MEASURE_TIMES 12
+#define MEASURE_MS_MAX 1000
 #define MEASURE_ROUNDS 2
 #define MEASURE_OPERATIONS 4096
 #define FIRST_LOOK_OPERATIONS 16
-/* Twice the sessions must give so much more, or they are not worth having. */
+/* Twice the sessions must give so much more, or they are not worth having; what else the machine
+ * does may hide it once. */
 #define WORTH_IT 1.5
+#define DISAPPOINTMENTS 2
 
 static bool is_auto(const struct hsm *hsm)
 {
@@ -82,13 +87,19 @@ void auto_push_back(struct lane *lane)
     }
 }
 
-static enum sso_code measure(struct hsm *hsm, uint32_t generation, uint32_t sessions,
+struct trial {
+    uint32_t generation, milliseconds;
+    uint32_t given;    /* sessions */
+    double per_second; /* the better of some rounds */
+};
+
+static enum sso_code measure(struct hsm *hsm, const struct trial *trial, uint32_t sessions,
                              uint32_t operations, struct measurement *out, struct sso_error *err)
 {
     ENCODER_AUTO body = {0};
-    encode_u32(&body, generation);
+    encode_u32(&body, trial->generation);
     encode_u32(&body, sessions);
-    encode_u32(&body, MEASURE_MS);
+    encode_u32(&body, trial->milliseconds);
     encode_u32(&body, operations);
     struct control control = {
         .kind = FRAME_MEASURE, .deadline_ms = hsm->section->deadline_ms, .body = &body};
@@ -100,48 +111,61 @@ static enum sso_code measure(struct hsm *hsm, uint32_t generation, uint32_t sess
     return code;
 }
 
-/* The better of some rounds: what else the machine does disturbs one of them. */
-static enum sso_code rate(struct hsm *hsm, uint32_t generation, uint32_t sessions,
-                          double *per_second, uint32_t *given, struct sso_error *err)
+static enum sso_code rate(struct hsm *hsm, struct trial *trial, uint32_t sessions,
+                          struct sso_error *err)
 {
     enum sso_code code = SSO_OK;
-    *per_second = 0;
+    trial->per_second = 0;
     for (unsigned round = 0; round < MEASURE_ROUNDS && code == SSO_OK; round++) {
         struct measurement done = {0};
-        code = measure(hsm, generation, sessions, MEASURE_OPERATIONS, &done, err);
+        code = measure(hsm, trial, sessions, MEASURE_OPERATIONS, &done, err);
         if (code != SSO_OK)
             break;
         double here = 1e6 * done.operations / (done.wall_microseconds + 1.0);
-        *per_second = here > *per_second ? here : *per_second;
-        *given = done.sessions;
+        trial->per_second = here > trial->per_second ? here : trial->per_second;
+        trial->given = done.sessions;
     }
     return code;
 }
 
 /* Doubles as long as it pays. */
+static enum sso_code climb(struct hsm *hsm, struct trial *trial, unsigned *out,
+                           struct sso_error *err)
+{
+    unsigned disappointments = 0;
+    enum sso_code code = rate(hsm, trial, 1, err);
+    double wanted = trial->per_second * WORTH_IT;
+    for (unsigned sessions = 2; code == SSO_OK && sessions <= AUTO_SESSIONS_MAX; sessions *= 2) {
+        code = rate(hsm, trial, sessions, err);
+        if (code == SSO_OK && trial->per_second >= wanted) {
+            *out = trial->given;
+            disappointments = 0;
+            wanted = trial->per_second * WORTH_IT;
+        } else {
+            wanted *= WORTH_IT;
+            disappointments++;
+        }
+        if (disappointments == DISAPPOINTMENTS || trial->given < sessions)
+            break;
+    }
+    return code;
+}
+
 static enum sso_code find_sessions(struct hsm *hsm, uint32_t generation, unsigned *out,
                                    struct sso_error *err)
 {
     struct measurement look = {0};
-    double best = 0, more;
-    uint32_t given = 0;
+    struct trial trial = {.generation = generation, .milliseconds = MEASURE_MS};
     *out = 1;
-    enum sso_code code = measure(hsm, generation, 1, FIRST_LOOK_OPERATIONS, &look, err);
+    enum sso_code code = measure(hsm, &trial, 1, FIRST_LOOK_OPERATIONS, &look, err);
     /* At work more than half of the time: it computes here. */
     if (code != SSO_OK ||
         2.0 * look.cpu_microseconds / look.operations >= (double)look.best_microseconds)
         return code;
-    code = rate(hsm, generation, 1, &best, &given, err);
-    for (unsigned sessions = 2; code == SSO_OK && sessions <= AUTO_SESSIONS_MAX; sessions *= 2) {
-        code = rate(hsm, generation, sessions, &more, &given, err);
-        if (code != SSO_OK || more < best * WORTH_IT)
-            break;
-        best = more;
-        *out = given;
-        if (given < sessions)
-            break;
-    }
-    return code;
+    uint32_t fit = look.best_microseconds / 1000 * MEASURE_TIMES;
+    fit = fit < MEASURE_MS_MAX ? fit : MEASURE_MS_MAX;
+    trial.milliseconds = fit > MEASURE_MS ? fit : MEASURE_MS;
+    return climb(hsm, &trial, out, err);
 }
 
 void auto_measure(struct hsm *hsm)
