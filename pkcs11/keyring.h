@@ -15,6 +15,7 @@ struct keyring;
 enum sso_code keyring_new(const uint8_t system_id[static SYSTEM_ID_BYTES], struct keyring **out,
                           struct sso_error *err) __attribute__((warn_unused_result));
 void keyring_free(struct keyring **keyring); /* not the pools */
+const uint8_t *keyring_system_id(const struct keyring *keyring);
 void keyring_add_pool(struct keyring *keyring, struct hsm *hsm);
 
 /* Opens one generation in the first pool whose token is among `tokens` and holds the key.
