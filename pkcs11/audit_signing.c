@@ -76,16 +76,20 @@ static enum sso_code check(struct session *session, CK_OBJECT_HANDLE key, struct
                            session->token->identity.token);
 }
 
+struct pair {
+    CK_OBJECT_HANDLE public, private;
+};
+
+/* The private part stays in the token where `keep` says so. */
 static struct outcome generate(struct session *session, const struct audit_key *key,
-                               const char *label, CK_OBJECT_HANDLE *public,
-                               CK_OBJECT_HANDLE *private)
+                               const char *label, CK_BBOOL *keep, struct pair *out)
 {
     CK_MECHANISM mechanism = {.mechanism = CKM_EC_KEY_PAIR_GEN};
     CK_ATTRIBUTE public_template[] = {{CKA_EC_PARAMS, curve, sizeof curve},
                                       {CKA_TOKEN, &no, sizeof no},
                                       {CKA_PRIVATE, &no, sizeof no},
                                       {CKA_VERIFY, &yes, sizeof yes}};
-    CK_ATTRIBUTE private_template[] = {{CKA_TOKEN, &yes, sizeof yes},
+    CK_ATTRIBUTE private_template[] = {{CKA_TOKEN, keep, sizeof *keep},
                                        {CKA_PRIVATE, &yes, sizeof yes},
                                        {CKA_SENSITIVE, &yes, sizeof yes},
                                        {CKA_EXTRACTABLE, &no, sizeof no},
@@ -98,7 +102,17 @@ static struct outcome generate(struct session *session, const struct audit_key *
                                        {CKA_DERIVE, &no, sizeof no}};
     return CALL(session->token->module, GenerateKeyPair, session->handle, &mechanism,
                 public_template, COUNT(public_template), private_template, COUNT(private_template),
-                public, private);
+                &out->public, &out->private);
+}
+
+static enum sso_code check_mechanisms(struct token *token, struct sso_error *err)
+{
+    if (token_has(token, CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR) &&
+        token_has(token, CKM_ECDSA, CKF_SIGN))
+        return SSO_OK;
+    return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
+                    "token \"%s\" cannot do CKM_EC_KEY_PAIR_GEN and CKM_ECDSA",
+                    token->identity.token);
 }
 
 enum sso_code audit_signing_make(struct session *session,
@@ -106,43 +120,35 @@ enum sso_code audit_signing_make(struct session *session,
                                  struct audit_key *key, struct sso_error *err)
 {
     struct token *token = session->token;
-    CK_OBJECT_HANDLE public = CK_INVALID_HANDLE, private = CK_INVALID_HANDLE;
+    struct pair pair = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
     char label[AUDIT_KEY_LABEL_SIZE];
-    if (!token_has(token, CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR) ||
-        !token_has(token, CKM_ECDSA, CKF_SIGN))
-        return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
-                        "token \"%s\" cannot do CKM_EC_KEY_PAIR_GEN and CKM_ECDSA",
-                        token->identity.token);
+    enum sso_code code = check_mechanisms(token, err);
+    if (code != SSO_OK)
+        return code;
     audit_key_label(system_id, label);
-    struct outcome call = generate(session, key, label, &public, &private);
+    struct outcome call = generate(session, key, label, &yes, &pair);
     if (call.rv != CKR_OK)
         return ckr_fail(err, call, "making the audit signing key");
-    enum sso_code code = check(session, private, err);
-    if (code == SSO_OK && !read_point(session, public, key->public_key, &call))
+    code = check(session, pair.private, err);
+    if (code == SSO_OK && !read_point(session, pair.public, key->public_key, &call))
         code = call.rv != CKR_OK
                    ? ckr_fail(err, call, "reading the public part of the audit signing key")
                    : sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
                               "token \"%s\" gives a public key that is no point of P-256",
                               token->identity.token);
-    (void)CALL(token->module, DestroyObject, session->handle, public);
+    (void)CALL(token->module, DestroyObject, session->handle, pair.public);
     if (code != SSO_OK)
-        (void)CALL(token->module, DestroyObject, session->handle, private);
+        (void)CALL(token->module, DestroyObject, session->handle, pair.private);
     key->token = token->identity;
     return code;
 }
 
-enum sso_code audit_signing_sign(struct session *session,
-                                 const uint8_t id[static AUDIT_KEY_ID_BYTES],
-                                 const uint8_t digest[static AUDIT_DIGEST_BYTES],
-                                 uint8_t signature[static AUDIT_SIGNATURE_BYTES],
-                                 struct sso_error *err)
+static enum sso_code sign(struct session *session, CK_OBJECT_HANDLE key,
+                          const uint8_t digest[static AUDIT_DIGEST_BYTES],
+                          uint8_t signature[static AUDIT_SIGNATURE_BYTES], struct sso_error *err)
 {
     CK_MECHANISM mechanism = {.mechanism = CKM_ECDSA};
-    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
     CK_ULONG length = AUDIT_SIGNATURE_BYTES;
-    enum sso_code code = find(session, id, &key, err);
-    if (code != SSO_OK)
-        return code;
     struct module *module = session->token->module;
     struct outcome call = CALL(module, SignInit, session->handle, &mechanism, key);
     if (call.rv == CKR_OK)
@@ -153,6 +159,38 @@ enum sso_code audit_signing_sign(struct session *session,
     return length == AUDIT_SIGNATURE_BYTES
                ? SSO_OK
                : sso_fail(err, SSO_TOKEN_NOT_SUITABLE, "an ECDSA signature of %lu bytes", length);
+}
+
+enum sso_code audit_signing_sign(struct session *session,
+                                 const uint8_t id[static AUDIT_KEY_ID_BYTES],
+                                 const uint8_t digest[static AUDIT_DIGEST_BYTES],
+                                 uint8_t signature[static AUDIT_SIGNATURE_BYTES],
+                                 struct sso_error *err)
+{
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+    enum sso_code code = find(session, id, &key, err);
+    return code == SSO_OK ? sign(session, key, digest, signature, err) : code;
+}
+
+enum sso_code audit_signing_try(struct session *session, struct sso_error *err)
+{
+    const struct audit_key key = {.id = {1}};
+    const uint8_t digest[AUDIT_DIGEST_BYTES] = {1};
+    uint8_t signature[AUDIT_SIGNATURE_BYTES];
+    struct module *module = session->token->module;
+    struct pair pair = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
+    enum sso_code code = check_mechanisms(session->token, err);
+    if (code != SSO_OK)
+        return code;
+    struct outcome call = generate(session, &key, "sso-hsm trial", &no, &pair);
+    if (call.rv != CKR_OK)
+        return ckr_fail(err, call, "making a signing key");
+    code = check(session, pair.private, err);
+    if (code == SSO_OK)
+        code = sign(session, pair.private, digest, signature, err);
+    (void)CALL(module, DestroyObject, session->handle, pair.public);
+    (void)CALL(module, DestroyObject, session->handle, pair.private);
+    return code;
 }
 
 enum sso_code audit_signing_destroy(struct session *session,

@@ -20,6 +20,10 @@ enum sso_code audit_signing_sign(struct session *session,
                                  uint8_t signature[static AUDIT_SIGNATURE_BYTES],
                                  struct sso_error *err) __attribute__((warn_unused_result));
 
+/* Makes a pair of session objects, signs and forgets them: can this token sign an audit? */
+enum sso_code audit_signing_try(struct session *session, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* For a key that no database will know. SSO_NOT_FOUND. */
 enum sso_code audit_signing_destroy(struct session *session,
                                     const uint8_t id[static AUDIT_KEY_ID_BYTES],

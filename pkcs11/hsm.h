@@ -63,8 +63,8 @@ struct evidence {
     char weak[128]; /* required checks that failed, by the names of INTERFACE §3: "wrap,copy"; empty
                        on a sound token */
     bool canary;
-    char gcm_iv[12]; /* "caller", "parameter", "front", "appended": whose IV, and where the token puts
-                        one of its own; "" where the suite has none */
+    char gcm_iv[12]; /* "caller", "parameter", "front", "appended": whose IV, and where the token
+                        puts one of its own; "" where the suite has none */
 };
 
 enum hsm_state {

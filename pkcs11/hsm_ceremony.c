@@ -162,11 +162,12 @@ static json_t *json_words(const char *list)
 void evidence_json(const struct evidence *evidence, char *out, size_t size)
 {
     json_t *object = json_pack(
-        "{s:b, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:b, s:o}", "accepted",
-        evidence->accepted, "weak", json_words(evidence->weak), "sensitive", evidence->sensitive,
-        "extractable", evidence->extractable, "modifiable", json_tristate(evidence->modifiable),
-        "copyable", json_tristate(evidence->copyable), "local", json_tristate(evidence->local),
-        "never_extractable", json_tristate(evidence->never_extractable), "always_sensitive",
+        "{s:b, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:b, s:o}",
+        "accepted", evidence->accepted, "weak", json_words(evidence->weak), "sensitive",
+        evidence->sensitive, "extractable", evidence->extractable, "modifiable",
+        json_tristate(evidence->modifiable), "copyable", json_tristate(evidence->copyable), "local",
+        json_tristate(evidence->local), "never_extractable",
+        json_tristate(evidence->never_extractable), "always_sensitive",
         json_tristate(evidence->always_sensitive), "read_value", evidence->read_value, "wrap",
         evidence->wrap, "copy", evidence->copy, "set_extractable", evidence->set_extractable,
         "usages", json_words(evidence->usages), "canary", evidence->canary, "gcm_iv",

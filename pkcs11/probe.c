@@ -7,24 +7,20 @@
 #include <string.h>
 
 #include "common/digest.h"
+#include "pkcs11/audit_signing.h"
 #include "pkcs11/canary.h"
 #include "pkcs11/ckr.h"
 #include "pkcs11/evidence.h"
+#include "pkcs11/gcm.h"
 #include "pkcs11/key.h"
+#include "pkcs11/release.h"
+#include "pkcs11/wrapping_key.h"
 
-struct probe {
-    struct session *session;
-    struct check *out;
-    size_t count;
-    bool weak_accepted;
-    unsigned suites_usable;
-};
-
-__attribute__((format(printf, 5, 6))) static void report(struct probe *probe, const char *id,
-                                                         enum check_result result,
-                                                         const char *remedy, const char *detail,
-                                                         ...)
+void probe_report(struct probe *probe, const char *id, enum check_result result, const char *remedy,
+                  const char *detail, ...)
 {
+    if (probe->count == PROBE_CHECKS_MAX)
+        return;
     struct check *check = &probe->out[probe->count++];
     *check = (struct check){.result = result};
     snprintf(check->id, sizeof check->id, "%s", id);
@@ -36,17 +32,17 @@ __attribute__((format(printf, 5, 6))) static void report(struct probe *probe, co
     va_end(args);
 }
 
-static void probe_identity(struct probe *probe, unsigned sessions)
+static void probe_identity(struct probe *probe)
 {
     const struct token *token = probe->session->token;
     char uri[TOKEN_URI_SIZE];
     token_identity_uri(&token->identity, uri);
-    report(probe, "token.found", CHECK_PASS, NULL, "%.200s, firmware %s", uri, token->firmware);
+    probe_report(probe, "token.found", CHECK_PASS, NULL, "%.200s, firmware %s", uri,
+                 token->firmware);
     bool low = (token->flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) != 0;
-    report(probe, "token.login", low ? CHECK_WARN : CHECK_PASS,
-           "somebody used a wrong PIN; find out who before the token locks",
-           low ? "logged in; the token counts failed tries" : "logged in");
-    report(probe, "token.sessions", CHECK_PASS, NULL, "%u sessions for a worker", sessions);
+    probe_report(probe, "token.login", low ? CHECK_WARN : CHECK_PASS,
+                 "somebody used a wrong PIN; find out who before the token locks",
+                 low ? "logged in; the token counts failed tries" : "logged in");
 }
 
 /* A wrapped key that has been changed by one bit, or bound to another row, must not open. */
@@ -91,67 +87,162 @@ static const char *try_suite(struct session *session, const struct suite *suite,
     return try_damage(session, suite, key, binding, &wrapped);
 }
 
+/* The required checks, on a key that ends with the session. */
+static void probe_evidence(struct probe *probe, struct generation_key *trial, CK_OBJECT_HANDLE key)
+{
+    struct session *session = probe->session;
+    struct evidence evidence;
+    struct sso_error err = {0};
+    char check[64];
+    snprintf(check, sizeof check, "evidence.%s", suite_name(trial->suite));
+    enum sso_code code = canary_make(session, key, suite_by_id(trial->suite), trial, &err);
+    if (code == SSO_OK)
+        code = evidence_take(session, trial, key, probe->weak_accepted, &evidence, &err);
+    if (code == SSO_OK)
+        code = evidence_verdict(&evidence, session->token, &err);
+    if (code != SSO_OK)
+        probe_report(probe, check, CHECK_FAIL, "use a token that keeps keys in", "%.200s",
+                     err.detail);
+    else if (evidence.weak[0] != '\0')
+        probe_report(probe, check, CHECK_WARN, "use a token that keeps keys in",
+                     "accepted as weak: %s", evidence.weak);
+    else
+        probe_report(probe, check, CHECK_PASS, NULL, "every required check holds");
+}
+
+static void probe_release_way(struct probe *probe, enum release_way way, const char *id)
+{
+    char name[CKR_NAME_SIZE];
+    struct outcome call = release_try(probe->session, way);
+    if (call.rv == CKR_OK)
+        probe_report(probe, id, CHECK_PASS, NULL,
+                     way == RELEASE_READ ? "row keys enter and leave in the clear"
+                                         : "row keys enter and leave under a transport key");
+    else
+        probe_report(probe, id, CHECK_SKIP, "none is needed where the other way works",
+                     "not here: %s says %s", module_function_name(call.function),
+                     ckr_name(call.rv, name));
+}
+
+static void probe_releases(struct probe *probe)
+{
+    size_t before = probe->count;
+    probe_release_way(probe, RELEASE_READ, "release.read");
+    probe_release_way(probe, RELEASE_TRANSPORT, "release.transport");
+    /* Neither: then no row key would come out. */
+    if (probe->out[before].result == CHECK_SKIP && probe->out[before + 1].result == CHECK_SKIP) {
+        struct check *last = &probe->out[before + 1];
+        last->result = CHECK_FAIL;
+        snprintf(last->remedy, sizeof last->remedy, "use aes256-gcm or another token");
+    }
+}
+
+static void probe_gcm_iv(struct probe *probe)
+{
+    struct gcm_way way;
+    if (gcm_way(probe->session, &way).rv != CKR_OK)
+        return; /* the suite has failed, and said so */
+    if (way.iv == GCM_IV_CALLER)
+        probe_report(probe, "gcm.iv", CHECK_PASS, NULL, "the caller's, of %zu bytes", way.iv_bytes);
+    else
+        probe_report(probe, "gcm.iv", CHECK_PASS, NULL,
+                     "the token's own, of %zu bytes (%s): an aes256-gcm generation lives in this "
+                     "token only",
+                     way.iv_bytes, gcm_iv_name(way.iv));
+}
+
+/* What hangs on a suite once it works. */
+static void probe_working_suite(struct probe *probe, const struct suite *suite,
+                                struct generation_key *trial, CK_OBJECT_HANDLE key)
+{
+    probe->suites_usable++;
+    if (suite->wraps)
+        probe_releases(probe);
+    else
+        probe_gcm_iv(probe);
+    probe_evidence(probe, trial, key);
+    probe_speed(probe, suite, key);
+}
+
 static void probe_suite(struct probe *probe, const struct suite *suite)
 {
-    static const char *const remedy = "use the other suite or another token";
     const char *id = suite->wraps ? "mechanism.aes-key-wrap" : "mechanism.aes-gcm";
+    const char *remedy = suite->wraps ? "use aes256-gcm, without backup by shares, or another token"
+                                      : "use aes256-kw or another token";
     struct session *session = probe->session;
     struct generation_key trial = {.number = 1, .suite = suite->id};
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
     struct sso_error err = {0};
+    char text[96];
     if (RAND_bytes(trial.system_id, sizeof trial.system_id) != 1 ||
         RAND_bytes(trial.secret_id, sizeof trial.secret_id) != 1)
         return;
     if (!token_has(session->token, suite->mechanism, suite->mechanism_flags)) {
-        report(probe, id, CHECK_WARN, remedy, "the token does not have it: no %s",
-               suite_name(suite->id));
+        probe_report(probe, id, CHECK_WARN, remedy, "the token does not have it: no %s",
+                     suite_name(suite->id));
         return;
     }
     if (key_generate_trial(session, &trial, &key, &err) != SSO_OK) {
-        report(probe, id, CHECK_WARN, remedy, "%.200s", err.detail);
+        probe_report(probe, id, CHECK_WARN, remedy, "%.200s", err.detail);
         return;
     }
-    char text[96];
     const char *fault = try_suite(session, suite, key, text);
-    report(probe, id, fault == NULL ? CHECK_PASS : CHECK_WARN, remedy, "%s: %s",
-           suite_name(suite->id), fault == NULL ? "made, opened and rewrapped a key" : fault);
-    if (fault == NULL) {
-        probe->suites_usable++;
-        struct evidence evidence;
-        char check[64];
-        snprintf(check, sizeof check, "evidence.%s", suite_name(suite->id));
-        enum sso_code code = canary_make(session, key, suite, &trial, &err);
-        if (code == SSO_OK)
-            code = evidence_take(session, &trial, key, probe->weak_accepted, &evidence, &err);
-        if (code == SSO_OK)
-            code = evidence_verdict(&evidence, session->token, &err);
-        bool sound = code == SSO_OK && evidence.weak[0] == '\0';
-        report(probe, check,
-               code != SSO_OK ? CHECK_FAIL
-               : sound        ? CHECK_PASS
-                              : CHECK_WARN,
-               "use a token that keeps keys in", "%s%.200s",
-               code != SSO_OK ? err.detail
-               : sound        ? "every required check holds"
-                              : "accepted as weak: ",
-               code == SSO_OK ? evidence.weak : "");
-    }
+    probe_report(probe, id, fault == NULL ? CHECK_PASS : CHECK_WARN, remedy, "%s: %s",
+                 suite_name(suite->id), fault == NULL ? "made, opened and rewrapped a key" : fault);
+    if (fault == NULL)
+        probe_working_suite(probe, suite, &trial, key);
     (void)CALL(session->token->module, DestroyObject, session->handle, key);
 }
 
-size_t probe_token(struct session *session, unsigned sessions, bool weak_accepted,
+/* The first step of a backup by shares, and of every restoration. */
+static void probe_backup(struct probe *probe)
+{
+    struct session *session = probe->session;
+    struct sso_error err = {0};
+    uint8_t bytes[WRAPPING_KEY_BYTES];
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+    enum sso_code code = RAND_bytes(bytes, sizeof bytes) == 1
+                             ? wrapping_key_enter(session, bytes, &key, &err)
+                             : SSO_INTERNAL;
+    if (code == SSO_OK)
+        (void)CALL(session->token->module, DestroyObject, session->handle, key);
+    probe_report(probe, "backup.wrapping-key", code == SSO_OK ? CHECK_PASS : CHECK_WARN,
+                 "only --no-backup is possible here: use another token for backups by shares",
+                 "%.200s",
+                 code == SSO_OK ? "a backup's wrapping key enters the token" : err.detail);
+}
+
+static void probe_signing(struct probe *probe)
+{
+    struct sso_error err = {0};
+    bool signs = audit_signing_try(probe->session, &err) == SSO_OK;
+    probe_report(probe, "mechanism.ecdsa-p256", signs ? CHECK_PASS : CHECK_WARN,
+                 "the audit is not signed by this token: keep its heads elsewhere (audit anchor)",
+                 "%.200s", signs ? "made a key and signed with it" : err.detail);
+}
+
+size_t probe_token(struct session *session, bool weak_accepted,
                    struct check out[static PROBE_CHECKS_MAX])
 {
     struct probe probe = {.session = session, .out = out, .weak_accepted = weak_accepted};
-    probe_identity(&probe, sessions);
-    bool makes = token_has(session->token, CKM_AES_KEY_GEN, CKF_GENERATE);
-    report(&probe, "mechanism.aes-key-gen", makes ? CHECK_PASS : CHECK_FAIL,
-           "this token cannot make a master secret: use another",
-           makes ? "makes AES keys" : "the token does not have it");
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+    char name[CKR_NAME_SIZE];
+    probe_identity(&probe);
+    probe_sessions(&probe);
+    probe_search(&probe);
+    struct outcome makes = key_generate_session(session, 0, &key);
+    if (makes.rv == CKR_OK)
+        (void)CALL(session->token->module, DestroyObject, session->handle, key);
+    probe_report(&probe, "mechanism.aes-key-gen", makes.rv == CKR_OK ? CHECK_PASS : CHECK_FAIL,
+                 "this token cannot make a master secret: use another", "%s%s",
+                 makes.rv == CKR_OK ? "made an AES-256 key" : "C_GenerateKey says ",
+                 makes.rv == CKR_OK ? "" : ckr_name(makes.rv, name));
     for (size_t n = 0; suite_at(n) != NULL; n++)
         probe_suite(&probe, suite_at(n));
-    report(&probe, "suite.usable", probe.suites_usable > 0 ? CHECK_PASS : CHECK_FAIL,
-           "this token has neither key wrap nor GCM: use another", "%u of the suites work here",
-           probe.suites_usable);
+    probe_report(&probe, "suite.usable", probe.suites_usable > 0 ? CHECK_PASS : CHECK_FAIL,
+                 "this token has neither key wrap nor GCM: use another",
+                 "%u of the suites work here", probe.suites_usable);
+    probe_backup(&probe);
+    probe_signing(&probe);
     return probe.count;
 }

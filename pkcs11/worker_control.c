@@ -109,8 +109,7 @@ static enum sso_code destroy(struct worker_thread *thread, const struct generati
 static void probe(struct worker_thread *thread)
 {
     struct check checks[PROBE_CHECKS_MAX];
-    size_t count = probe_token(&thread->session, thread->worker->sessions,
-                               thread->worker->weak_token_accepted, checks);
+    size_t count = probe_token(&thread->session, thread->worker->weak_token_accepted, checks);
     encode_u32(&thread->reply, (uint32_t)count);
     for (size_t i = 0; i < count; i++)
         frame_put_check(&thread->reply, &checks[i]);

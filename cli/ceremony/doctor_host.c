@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/timex.h>
 #include <unistd.h>
 
 #include "cli/ceremony/installation.h"
@@ -142,11 +143,41 @@ static void check_socket_folder(const struct config *config, json_t *checks)
         doctor_add(checks, "socket", CHECK_PASS, "", "%s", folder);
 }
 
+/* The file decides which module is loaded, and as which user. One that everybody may write is not
+ * read at all. */
+static void check_config_file(const struct config *config, json_t *checks)
+{
+    struct stat status;
+    if (stat(config->file, &status) != 0)
+        doctor_add(checks, "config.mode", CHECK_WARN, "see the folders above it",
+                   "%s cannot be looked at by %s", config->file, config->system.user);
+    else if ((status.st_mode & S_IWGRP) != 0 && status.st_gid != 0)
+        doctor_add(checks, "config.mode", CHECK_WARN, "chmod g-w", "%s can be written by its group",
+                   config->file);
+    else
+        doctor_add(checks, "config.mode", CHECK_PASS, "", "%04o", status.st_mode & 07777);
+}
+
+/* Times are for people, but records of several nodes are put side by side. */
+static void check_clock(json_t *checks)
+{
+    struct timex clock = {0};
+    int state = adjtimex(&clock);
+    if (state < 0 || state == TIME_ERROR || (clock.status & STA_UNSYNC) != 0)
+        doctor_add(checks, "clock", CHECK_WARN, "run chrony or systemd-timesyncd",
+                   "the kernel does not know the clock to be synchronised");
+    else
+        doctor_add(checks, "clock", CHECK_PASS, "", "synchronised, to within %ld ms",
+                   clock.esterror / 1000);
+}
+
 void doctor_check_host(const struct config *config, json_t *checks)
 {
     check_users(config, checks);
     check_groups(config, checks);
     check_memlock(checks);
+    check_clock(checks);
+    check_config_file(config, checks);
     check_state_directory(config, checks);
     check_socket_folder(config, checks);
 }

@@ -12,13 +12,12 @@ HERE = Path(__file__).parent
 MODULE_SOURCES = HERE.parent / "pkcs11"
 
 
-def build_module(name, directory):
-    """One of the modules that tests/pkcs11 has as NAME.c, compiled; its path."""
-    out = Path(directory) / f"{name}.so"
+def build_nss_fips_module(directory):
+    out = Path(directory) / "nss-fips.so"
     flags = subprocess.run(["pkg-config", "--cflags", "p11-kit-1"], check=True, capture_output=True,
                            text=True).stdout.split()
-    subprocess.run([os.environ.get("CC", "gcc"), "-std=gnu11", "-O2", "-shared", "-fPIC", *flags,
-                    "-o", out, MODULE_SOURCES / f"{name}.c", "-lpthread", "-ldl"], check=True)
+    subprocess.run(["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", *flags, "-o", out,
+                    MODULE_SOURCES / "nss_fips_module.c", "-ldl"], check=True)
     return out
 
 
@@ -89,7 +88,7 @@ class NssToken:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.pin_file = self.directory / "pin"
         self.write_pin(pin)
-        self.module = build_module("nss_fips_module", self.directory) if fips else SOFTOKEN
+        self.module = build_nss_fips_module(self.directory) if fips else SOFTOKEN
         # A PIN of a test needs no 10,000 rounds of PBKDF2, which every login would pay.
         self.variables = {"NSS_MAX_MP_PBE_ITERATION_COUNT": "1"}
         self.init_args = (f"configDir='sql:{self.directory}' certPrefix='' keyPrefix='' "
