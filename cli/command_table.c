@@ -82,6 +82,30 @@ const struct command command_table[] = {
      "  --suite SUITE   default: that of the active generation\n" DIRECT FOR_ADMINS,
      command_key_generate},
 
+    {"key backup-info", COMMAND_DIRECT, "FILE",
+     "Shows what a backup file says of itself. Reads the file and nothing else; needs no share "
+     "and\n"
+     "no role.\n",
+     command_key_backup_info},
+    {"key restore", COMMAND_DIRECT, "FILE [--shares-dir DIR] [--token NAME]",
+     "Brings a generation's key back into a token from its backup and M shares. Before anything "
+     "is\n"
+     "changed: the file's MAC, the system, the canary, and rows sampled from the database. Where\n"
+     "the token has the key already it says so and does nothing.\n"
+     "\n"
+     "  --shares-dir DIR  the shares are the files share-* of this folder; else the officers type\n"
+     "                  them at the terminal, one after the other\n"
+     "  --token NAME    into the token of section [hsm NAME]; default: [hsm]\n" DIRECT FOR_ADMINS,
+     command_key_restore},
+    {"key drill", COMMAND_DIRECT, "FILE [--shares-dir DIR]",
+     "Proves that a backup and its shares would bring the key back. Does all that restore does, "
+     "in\n"
+     "session objects that end with it, and records the day; health warns where the active\n"
+     "generation was not drilled for keys.drill_interval.\n"
+     "\n"
+     "  --shares-dir DIR  as for `sso-hsm key restore`\n" DIRECT FOR_ADMINS,
+     command_key_drill},
+
     {"key mark-compromised", COMMAND_API, "N",
      "Says that the master secret of a generation is known to others. Nothing is wrapped under it\n"
      "any more: where it is the active one, writes are refused until a rotation has made another\n"
@@ -311,9 +335,6 @@ const struct command command_table[] = {
      command_db_check},
 
     {"bench", COMMAND_LATER, "", "measuring a token comes with a later version", NULL},
-    {"key backup-info", COMMAND_LATER, "", FROM_SHARES, NULL},
-    {"key restore", COMMAND_LATER, "", FROM_SHARES, NULL},
-    {"key drill", COMMAND_LATER, "", FROM_SHARES, NULL},
     {"key reshare", COMMAND_LATER, "", FROM_SHARES, NULL},
     {"key retire", COMMAND_LATER, "", "a rotation that ends well retires the old generation", NULL},
     {"key destroy", COMMAND_LATER, "", "a retired generation is kept in this version", NULL},

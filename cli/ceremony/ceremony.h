@@ -63,6 +63,27 @@ enum sso_code ceremony_generate(struct ceremony *ceremony, const struct generati
                                 json_t **result, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* What a backup file says, without any share. A file only: needs no ceremony. */
+enum sso_code ceremony_backup_info(const char *file, json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* A backup that is opened with shares: by `restore` into the token of section `token` (NULL:
+ * [hsm]), by `drill` into session objects only. Checked before anything is changed: MAC, system id,
+ * canary, rows sampled from the database. *result:
+ * {"generation","secret_id","token","already_there", "samples","samples_opened",…}; a restored key
+ * also has its evidence. */
+struct restore_wish {
+    const char *file;
+    const char *shares_dir; /* NULL: at the terminal */
+    const char *token;
+};
+enum sso_code ceremony_restore(struct ceremony *ceremony, const struct restore_wish *wish,
+                               json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code ceremony_drill(struct ceremony *ceremony, const struct restore_wish *wish,
+                             json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* Evidence, taken anew. number 0: the active generation. *result: the object of `key show`. */
 enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t **result,
                             struct sso_error *err) __attribute__((warn_unused_result));

@@ -111,6 +111,18 @@ enum sso_code installation_check_tags(const struct ceremony *ceremony, struct ss
     return rc;
 }
 
+enum sso_code installation_open_all(struct ceremony *ceremony, struct sso_error *err)
+{
+    enum sso_code rc = ceremony_open_database(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_open_pools(ceremony, NULL, true, err);
+    if (rc == SSO_OK)
+        rc = installation_open_keyring(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_open_policy(ceremony, err);
+    return rc == SSO_OK ? installation_check_tags(ceremony, err) : rc;
+}
+
 struct hsm *installation_pool(struct ceremony *ceremony, const char *name)
 {
     for (size_t i = 0; i < ceremony->config->hsm_count; i++) {

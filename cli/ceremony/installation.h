@@ -54,6 +54,10 @@ enum sso_code installation_open_policy(struct ceremony *ceremony, struct sso_err
 enum sso_code installation_check_tags(const struct ceremony *ceremony, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* All of the above: everything about generations that is to be trusted. */
+enum sso_code installation_open_all(struct ceremony *ceremony, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 const struct generation *installation_generation(const struct ceremony *ceremony, uint32_t number);
 const struct generation *installation_active(const struct ceremony *ceremony);
 /* The pool of the section named `name`, NULL: of [hsm]; NULL where it is not open. */

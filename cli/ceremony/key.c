@@ -37,21 +37,6 @@ enum sso_code console_undo_key(const struct ceremony *ceremony, struct hsm *pool
                     label, problem.detail);
 }
 
-/* Database, pools, policy: everything about generations that is to be trusted. */
-static enum sso_code open_all(struct ceremony *ceremony, struct sso_error *err)
-{
-    enum sso_code rc = ceremony_open_database(ceremony, err);
-    if (rc == SSO_OK)
-        rc = installation_open_pools(ceremony, NULL, true, err);
-    if (rc == SSO_OK)
-        rc = installation_open_keyring(ceremony, err);
-    if (rc == SSO_OK)
-        rc = installation_open_policy(ceremony, err);
-    if (rc == SSO_OK)
-        rc = installation_check_tags(ceremony, err);
-    return rc;
-}
-
 static enum sso_code store_generation(struct ceremony *ceremony, struct making *making,
                                       struct audit_record *record, struct sso_error *err)
 {
@@ -187,7 +172,7 @@ enum sso_code ceremony_generate(struct ceremony *ceremony, const struct generati
                                 json_t **result, struct sso_error *err)
 {
     struct making making = {.ceremony = "key generate", .journal = {.fd = -1}};
-    enum sso_code rc = open_all(ceremony, err);
+    enum sso_code rc = installation_open_all(ceremony, err);
     if (rc == SSO_OK)
         rc = make_generation(ceremony, wish, &making, err);
     if (rc == SSO_OK) {
@@ -223,7 +208,7 @@ enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t *
     struct generation_key key;
     struct evidence evidence = {0};
     int64_t rows = 0;
-    enum sso_code rc = open_all(ceremony, err);
+    enum sso_code rc = installation_open_all(ceremony, err);
     if (rc != SSO_OK)
         return rc;
     const struct generation *generation =

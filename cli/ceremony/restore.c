@@ -1,0 +1,344 @@
+/* Backups that are opened: restored into a token, drilled, or only looked at. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ceremony/journal.h"
+#include "cli/ceremony/opened_backup.h"
+#include "cli/ceremony/signing.h"
+#include "common/clock.h"
+#include "common/fault.h"
+#include "common/json.h"
+
+/* --- backup-info --- */
+
+static json_t *set_object(const struct share_set *set)
+{
+    json_t *fingerprints = json_array();
+    char shares[16];
+    for (unsigned i = 0; i < set->scheme.count; i++)
+        json_array_append_new(fingerprints, json_hex(set->fingerprint[i], SHARE_FINGERPRINT_BYTES));
+    snprintf(shares, sizeof shares, "%u/%u", set->scheme.threshold, set->scheme.count);
+    return json_pack("{s:s, s:s, s:o, s:b, s:o, s:I}", "id", set->id, "shares", shares, "created",
+                     json_time(set->created_ms), "passphrase", set->passphrase, "fingerprints",
+                     fingerprints, "slip39_identifier", (json_int_t)set->identifier);
+}
+
+enum sso_code ceremony_backup_info(const char *file, json_t **result, struct sso_error *err)
+{
+    BACKUP_TEXT_AUTO text = {0};
+    enum sso_code rc = backup_load(file, &text, err);
+    if (rc != SSO_OK)
+        return rc;
+    const struct backup_file *backup = &text.file;
+    json_t *keys = json_array();
+    for (size_t i = 0; i < backup->audit_key_count; i++)
+        json_array_append_new(keys, json_string(backup->audit_key[i]));
+    *result = json_pack(
+        "{s:{s:o, s:s}, s:I, s:o, s:s, s:o, s:o, s:o, s:o}", "system", "id",
+        json_hex(backup->system_id, SYSTEM_ID_BYTES), "name", backup->system_name, "generation",
+        (json_int_t)backup->generation, "secret_id", json_hex(backup->secret_id, SECRET_ID_BYTES),
+        "suite", suite_name(backup->suite), "created", json_time(backup->created_ms), "written",
+        json_time(backup->written_ms), "share_set", set_object(&backup->set), "audit_keys", keys);
+    return SSO_OK;
+}
+
+/* --- restore and drill --- */
+
+struct restoring {
+    const char *ceremony; /* "generation.restore", "backup.drill" */
+    struct opened_backup opened;
+    struct hsm *pool;
+    struct sampled_rows samples;
+    struct journal journal;
+    struct evidence evidence;
+    struct generation_token token;
+    struct signer signer;
+    bool installed, already_there;
+};
+
+static enum sso_code find_pool(struct ceremony *ceremony, const char *token, struct hsm **out,
+                               struct sso_error *err)
+{
+    *out = installation_pool(ceremony, token);
+    if (*out != NULL)
+        return SSO_OK;
+    for (size_t i = 0; i < ceremony->config->hsm_count; i++) {
+        if (strcmp(ceremony->config->hsm[i].name, token != NULL ? token : "") == 0)
+            return sso_fail(err, ceremony->pool_error.code, "%s", ceremony->pool_error.detail);
+    }
+    return sso_fail(err, SSO_CONFIG_ERROR, "%s has no section [hsm %s]", ceremony->config->file,
+                    token != NULL ? token : "");
+}
+
+/* Does the token have the key? Another key under its name is an error. */
+static enum sso_code look_for_key(struct restoring *restoring, struct sso_error *err)
+{
+    struct sso_error problem = {0};
+    enum sso_code rc =
+        hsm_evidence(restoring->pool, &restoring->opened.key, &restoring->evidence, &problem);
+    if (rc == SSO_NO_MASTER_SECRET)
+        return SSO_OK;
+    if (rc != SSO_OK)
+        return sso_fail(err, rc, "%s", problem.detail);
+    if (!restoring->evidence.canary)
+        return sso_fail(err, SSO_ALREADY_EXISTS,
+                        "the token holds another key under the name of generation %u: see to that "
+                        "first; nothing was changed",
+                        restoring->opened.key.number);
+    restoring->already_there = true;
+    return SSO_OK;
+}
+
+/* The row of the token is under the policy tag: that key must be within reach, or be the one that
+ * comes back now. */
+static enum sso_code check_policy_reach(struct ceremony *ceremony, uint32_t number,
+                                        struct sso_error *err)
+{
+    struct sso_error problem = {0};
+    for (size_t i = 0; i < ceremony->sealed_count; i++) {
+        if (strcmp(ceremony->sealed[i].purpose, PURPOSE_POLICY) == 0 &&
+            ceremony->sealed[i].generation == number)
+            return SSO_OK;
+    }
+    if (installation_open_policy(ceremony, &problem) == SSO_OK)
+        return SSO_OK;
+    return sso_fail(err, problem.code,
+                    "the policy key is under another generation, which does not open either: "
+                    "restore that one first (%s); nothing was changed",
+                    problem.detail);
+}
+
+static enum sso_code open_restoring(struct ceremony *ceremony, const struct restore_wish *wish,
+                                    struct restoring *restoring, struct sso_error *err)
+{
+    enum sso_code rc = ceremony_open_database(ceremony, err);
+    if (rc == SSO_OK)
+        rc = opened_backup_read(ceremony, wish->file, &restoring->opened, err);
+    if (rc == SSO_OK)
+        rc = installation_open_pools(ceremony, NULL, true, err);
+    if (rc == SSO_OK)
+        rc = find_pool(ceremony, wish->token, &restoring->pool, err);
+    if (rc == SSO_OK)
+        rc = installation_open_keyring(ceremony, err);
+    return rc;
+}
+
+static enum sso_code prove(struct ceremony *ceremony, const struct restore_wish *wish,
+                           struct restoring *restoring, struct sso_error *err)
+{
+    enum sso_code rc = opened_backup_unlock(&restoring->opened, wish->shares_dir, err);
+    return rc == SSO_OK ? opened_backup_try(ceremony, restoring->pool, &restoring->opened,
+                                            &restoring->samples, err)
+                        : rc;
+}
+
+static enum sso_code install(struct ceremony *ceremony, struct restoring *restoring,
+                             struct sso_error *err)
+{
+    const struct generation_key *key = &restoring->opened.key;
+    struct journal_entry entry = {.generation = key->number, .restored = true};
+    memcpy(entry.system_id, key->system_id, SYSTEM_ID_BYTES);
+    memcpy(entry.secret_id, key->secret_id, SECRET_ID_BYTES);
+    snprintf(entry.section, sizeof entry.section, "%s", hsm_name(restoring->pool));
+    enum sso_code rc = journal_write(&restoring->journal, &entry, err);
+    if (rc != SSO_OK)
+        return rc;
+    fault_point("ceremony.journal");
+    rc = hsm_install_backup(restoring->pool, key, &restoring->opened.backup, &restoring->evidence,
+                            err);
+    fault_point("ceremony.key");
+    restoring->installed = rc == SSO_OK;
+    if (rc == SSO_OK)
+        keyring_token_row(restoring->pool, key->number, ceremony->config->cluster.node,
+                          &restoring->evidence, &restoring->token);
+    else if (rc != SSO_HSM_UNAVAILABLE)
+        journal_clear(&restoring->journal);
+    return rc;
+}
+
+/* Where this very token held the key before, its row is written anew. */
+static void succeed_row(const struct ceremony *ceremony, struct generation_token *token)
+{
+    for (size_t i = 0; i < ceremony->token_count; i++) {
+        const struct generation_token *old = &ceremony->token[i];
+        if (old->number == token->number && strcmp(old->node, token->node) == 0 &&
+            memcmp(&old->token, &token->token, sizeof old->token) == 0)
+            token->version = old->version + 1;
+    }
+}
+
+static enum sso_code store_restored(struct ceremony *ceremony, struct restoring *restoring,
+                                    struct audit_record *record, struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_generation_token_put(tx, &restoring->token, err);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, record, 1, err);
+    if (rc == SSO_OK)
+        rc = signer_store(ceremony, &restoring->signer, tx, err);
+    fault_point("ceremony.store");
+    return rc == SSO_OK ? store_commit(&tx, err) : rc;
+}
+
+static enum sso_code record_of(const struct ceremony *ceremony, const struct restoring *restoring,
+                               struct audit_record *out, struct sso_error *err)
+{
+    char target[192];
+    snprintf(target, sizeof target, "generation %" PRIu32 ", share set %s, %zu of %zu rows opened",
+             restoring->opened.key.number, restoring->opened.text.file.set.id,
+             restoring->samples.opened, restoring->samples.count);
+    return console_record(ceremony, restoring->ceremony, target, out, err);
+}
+
+static enum sso_code finish_restore(struct ceremony *ceremony, struct restoring *restoring,
+                                    struct sso_error *err)
+{
+    struct audit_record record;
+    succeed_row(ceremony, &restoring->token);
+    enum sso_code rc = keyring_open(ceremony->keyring, restoring->opened.generation,
+                                    &restoring->token, 1, true, err);
+    if (rc == SSO_OK && ceremony->policy.key.length_bytes == 0)
+        rc = installation_open_policy(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_check_tags(ceremony, err);
+    if (rc == SSO_OK)
+        rc = record_of(ceremony, restoring, &record, err);
+    if (rc == SSO_OK)
+        rc = signer_open(ceremony, restoring->pool, &restoring->signer, err);
+    if (rc != SSO_OK)
+        return rc;
+    policy_tag_generation_token(&ceremony->policy, &restoring->token);
+    rc = store_restored(ceremony, restoring, &record, err);
+    if (rc != SSO_OK)
+        return rc;
+    fault_point("ceremony.stored");
+    journal_clear(&restoring->journal);
+    console_keep_head(ceremony, &record, false);
+    signer_sign_heads(ceremony, &restoring->signer);
+    return SSO_OK;
+}
+
+static enum sso_code undo_restore(struct ceremony *ceremony, struct restoring *restoring,
+                                  struct sso_error *err)
+{
+    bool gone = false;
+    if (restoring->signer.present)
+        signer_undo(&restoring->signer);
+    enum sso_code rc =
+        console_undo_key(ceremony, restoring->pool, restoring->opened.generation, &gone, err);
+    if (gone)
+        journal_clear(&restoring->journal);
+    return rc;
+}
+
+static json_t *result_object(struct ceremony *ceremony, const struct restoring *restoring)
+{
+    struct hsm_status status;
+    char uri[TOKEN_URI_SIZE];
+    hsm_status(restoring->pool, &status);
+    token_identity_uri(&status.token, uri);
+    json_t *object =
+        key_show_object(ceremony, restoring->opened.generation, &restoring->evidence, -1);
+    json_object_set_new(object, "token", json_string(uri));
+    json_object_set_new(object, "already_there", json_boolean(restoring->already_there));
+    json_object_set_new(object, "samples", json_integer((json_int_t)restoring->samples.count));
+    json_object_set_new(object, "samples_opened",
+                        json_integer((json_int_t)restoring->samples.opened));
+    return object;
+}
+
+static enum sso_code restore(struct ceremony *ceremony, const struct restore_wish *wish,
+                             struct restoring *restoring, struct sso_error *err)
+{
+    enum sso_code rc = open_restoring(ceremony, wish, restoring, err);
+    if (rc == SSO_OK)
+        rc = journal_open(ceremony, &restoring->journal, err);
+    if (rc == SSO_OK)
+        rc = journal_recover(ceremony, &restoring->journal, err);
+    if (rc == SSO_OK)
+        rc = look_for_key(restoring, err);
+    if (rc != SSO_OK || restoring->already_there)
+        return rc;
+    rc = check_policy_reach(ceremony, restoring->opened.key.number, err);
+    if (rc == SSO_OK)
+        rc = prove(ceremony, wish, restoring, err);
+    if (rc != SSO_OK)
+        return rc;
+    console_hold_signals();
+    rc = install(ceremony, restoring, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = finish_restore(ceremony, restoring, err);
+    return rc == SSO_OK ? rc : undo_restore(ceremony, restoring, err);
+}
+
+enum sso_code ceremony_restore(struct ceremony *ceremony, const struct restore_wish *wish,
+                               json_t **result, struct sso_error *err)
+{
+    struct restoring restoring = {.ceremony = "generation.restore", .journal = {.fd = -1}};
+    enum sso_code rc = restore(ceremony, wish, &restoring, err);
+    if (rc == SSO_OK)
+        *result = result_object(ceremony, &restoring);
+    journal_close(&restoring.journal);
+    opened_backup_free(&restoring.opened);
+    return rc;
+}
+
+static enum sso_code store_drill(struct ceremony *ceremony, struct restoring *restoring,
+                                 struct generation *drilled, struct sso_error *err)
+{
+    struct audit_record record;
+    STORE_TX_AUTO tx = NULL;
+    drilled->last_drill_ms = wall_clock_ms();
+    drilled->version++;
+    policy_tag_generation(&ceremony->policy, drilled);
+    enum sso_code rc = record_of(ceremony, restoring, &record, err);
+    if (rc == SSO_OK)
+        rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_generation_update(tx, drilled, err);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, &record, 1, err);
+    if (rc == SSO_OK)
+        rc = store_commit(&tx, err);
+    if (rc == SSO_OK)
+        console_keep_head(ceremony, &record, false);
+    return rc;
+}
+
+static enum sso_code drill(struct ceremony *ceremony, const struct restore_wish *wish,
+                           struct restoring *restoring, struct generation *drilled,
+                           struct sso_error *err)
+{
+    enum sso_code rc = open_restoring(ceremony, wish, restoring, err);
+    if (rc == SSO_OK)
+        rc = installation_open_policy(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_check_tags(ceremony, err);
+    if (rc == SSO_OK)
+        rc = prove(ceremony, wish, restoring, err);
+    if (rc != SSO_OK)
+        return rc;
+    *drilled = *restoring->opened.generation;
+    return store_drill(ceremony, restoring, drilled, err);
+}
+
+enum sso_code ceremony_drill(struct ceremony *ceremony, const struct restore_wish *wish,
+                             json_t **result, struct sso_error *err)
+{
+    struct restoring restoring = {.ceremony = "backup.drill", .journal = {.fd = -1}};
+    struct generation drilled = {0};
+    enum sso_code rc = drill(ceremony, wish, &restoring, &drilled, err);
+    if (rc == SSO_OK) {
+        *result = json_generation(&drilled, ceremony->token, ceremony->token_count, -1);
+        json_object_set_new(*result, "samples", json_integer((json_int_t)restoring.samples.count));
+        json_object_set_new(*result, "samples_opened",
+                            json_integer((json_int_t)restoring.samples.opened));
+    }
+    opened_backup_free(&restoring.opened);
+    return rc;
+}
