@@ -5,8 +5,9 @@
  * Calls are synchronous and thread-safe: they put a batch in the pool's queue and wait for its
  * outcome or the deadline. Small batches of several callers that wait together travel in one frame;
  * large ones are cut to the size that keeps a frame near 5 ms of work. A worker that dies or hangs
- * is replaced and its batch retried until the caller's deadline: in halves, and an item in flight
- * at two deaths is refused (SSO_ROW_KILLS_WORKER). One bad item never fails its batch: look at each
+ * is replaced and its batch retried until the caller's deadline: in halves, and an item alone
+ * in flight at two deaths, the second of a worker that came after the first, is refused
+ * (SSO_ROW_KILLS_WORKER). One bad item never fails its batch: look at each
  * item's code.
  */
 #ifndef SSO_PKCS11_HSM_H

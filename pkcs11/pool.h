@@ -21,7 +21,10 @@
 /* What an item has been through. */
 struct item_history {
     uint16_t frame_limit; /* 0: any; else it travels in frames of at most so many items */
-    uint8_t deaths_alone; /* workers that died over it while it was the only item in flight */
+    /* Workers that died over it while it was the only item in flight, each started after the one
+     * before had died: somebody may kill all that are running. */
+    uint8_t deaths_alone;
+    int64_t died_ms;
 };
 
 /* What a caller waits for. It lives on the caller's stack; a caller that gives up withdraws it. */
@@ -55,6 +58,7 @@ struct frame {
     enum frame_kind kind;
     uint32_t to;
     size_t count;
+    int64_t worker_since_ms;
     int64_t begun_ms; /* when a session was free for it, on boot_clock_ms(); 0: not yet */
     struct frame_item item[FRAME_ITEMS_MAX];
 };
@@ -90,6 +94,9 @@ struct lane {
     bool gave_up;   /* the worker said itself that another must try: no row is to blame */
     bool hung;      /* it was killed for that */
     bool size_warned;
+    int64_t up_since_ms;
+    int64_t
+        incomplete_until_ms; /* not every generation opened: then another is tried; 0: all did */
     int64_t parked_until_ms; /* the token had no session left for it while others serve */
 };
 
@@ -107,6 +114,7 @@ struct hsm {
     struct lane *lanes;
     unsigned lane_count, ready, starting, replaced, lost;
     unsigned failures;   /* starts that failed in a row */
+    unsigned incomplete; /* workers in a row that did not open every generation */
     int64_t served_ms;   /* when a worker last served or was expected to for the first time */
     bool sessions_short; /* the token gives fewer than were asked for */
     unsigned pokes;      /* rises when waiting for the next try makes no more sense */

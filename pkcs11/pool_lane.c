@@ -92,6 +92,7 @@ static int send_next(struct lane *lane)
     frame->used = true;
     frame->id = ++lane->process.next_id;
     frame->begun_ms = 0;
+    frame->worker_since_ms = lane->up_since_ms;
     lane->in_flight++;
     begin_frames(lane);
     encode_frame(lane, frame);
@@ -217,6 +218,8 @@ static bool handle_reply(struct lane *lane, struct decoder *reply)
     note_speed(hsm, frame, &header);
     lane->items += frame->count;
     check_size(lane, &header);
+    if (lane->incomplete_until_ms != 0 && boot_clock_ms() >= lane->incomplete_until_ms)
+        lane->replace = true;
     replace_leaking(lane, &header);
     if (!queue_complete(hsm, frame, reply))
         return false;

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "pkcs11/pool.h"
 
 /* A frame is this much work, so that a live request never waits long behind a bulk one. */
@@ -227,8 +228,16 @@ static bool prepare_return(struct batch *batch, bool suspect)
     return batch->again != NULL && (!suspect || batch->history != NULL);
 }
 
-static void return_item(struct hsm *hsm, struct batch *batch, uint32_t index, size_t frame_count,
-                        bool suspect)
+static bool is_to_blame(struct item_history *history, const struct frame *frame)
+{
+    if (frame->count > 1 || frame->worker_since_ms < history->died_ms)
+        return false;
+    history->died_ms = boot_clock_ms();
+    return ++history->deaths_alone >= DEATHS_ALONE_MAX;
+}
+
+static void return_item(struct hsm *hsm, struct batch *batch, uint32_t index,
+                        const struct frame *frame, bool suspect)
 {
     if (!prepare_return(batch, suspect)) {
         fail_batch(hsm, batch, SSO_NO_MEMORY, "no memory to try a batch again");
@@ -236,12 +245,12 @@ static void return_item(struct hsm *hsm, struct batch *batch, uint32_t index, si
     }
     if (suspect) {
         struct item_history *history = &batch->history[index];
-        if (frame_count == 1 && ++history->deaths_alone >= DEATHS_ALONE_MAX) {
+        if (is_to_blame(history, frame)) {
             batch->items[index].code = SSO_ROW_KILLS_WORKER;
             item_done(batch);
             return;
         }
-        history->frame_limit = frame_count > 1 ? (uint16_t)((frame_count + 1) / 2) : 1;
+        history->frame_limit = frame->count > 1 ? (uint16_t)((frame->count + 1) / 2) : 1;
     }
     if (!batch->queued)
         enqueue(hsm, batch, true);
@@ -256,7 +265,7 @@ void queue_return(struct hsm *hsm, struct frame *frame, bool suspect)
         struct batch *batch = frame->item[i].batch;
         frame->item[i].batch = NULL;
         if (batch != NULL)
-            return_item(hsm, batch, frame->item[i].index, frame->count, suspect);
+            return_item(hsm, batch, frame->item[i].index, frame, suspect);
     }
     frame->used = false;
     wake_lanes(hsm, hsm->lane_count);

@@ -128,7 +128,7 @@ static void start_succeeded(struct hsm *hsm, struct lane *lane)
     lane->first_resident_bytes = 0;
     lane->items = 0;
     lane->parked_until_ms = 0;
-    hsm->served_ms = boot_clock_ms();
+    lane->up_since_ms = hsm->served_ms = boot_clock_ms();
     review_sessions(hsm);
     pool_note_state(hsm, HSM_READY, "");
 }

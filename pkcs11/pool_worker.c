@@ -2,8 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "pkcs11/pool.h"
+
+#define FAILURES_BEFORE_INCOMPLETE 3
+#define INCOMPLETE_MS 4000
+#define INCOMPLETE_DOUBLINGS_MAX 6
 
 static enum sso_code read_greeting(struct lane *lane, struct hello_reply *token, bool *died,
                                    struct sso_error *err)
@@ -54,6 +59,27 @@ static enum sso_code log_in(struct lane *lane, const struct hello_reply *token, 
     return SSO_OK;
 }
 
+/* The key is not there, or not what it should be: to try again makes no difference. */
+static bool is_final(enum sso_code code)
+{
+    return code == SSO_NO_MASTER_SECRET || code == SSO_KEY_NOT_ACCEPTABLE;
+}
+
+/* May another worker do better? A few times; then the worker serves what it can, and goes for
+ * another after a while that doubles. */
+static bool try_another_worker(struct lane *lane)
+{
+    struct hsm *hsm = lane->hsm;
+    pthread_mutex_lock(&hsm->mutex);
+    bool again = hsm->failures < FAILURES_BEFORE_INCOMPLETE;
+    if (!again) {
+        lane->incomplete_until_ms = boot_clock_ms() + ((int64_t)INCOMPLETE_MS << hsm->incomplete);
+        hsm->incomplete += hsm->incomplete < INCOMPLETE_DOUBLINGS_MAX;
+    }
+    pthread_mutex_unlock(&hsm->mutex);
+    return again;
+}
+
 /* SSO_OK where at least one opens, or none is wanted: what does not open is refused row by row,
  * and a token that holds nothing of ours does not serve. */
 static enum sso_code open_all(struct lane *lane, const struct generation_key *keys, size_t count,
@@ -73,7 +99,7 @@ static enum sso_code open_all(struct lane *lane, const struct generation_key *ke
         }
         if (err != NULL)
             *err = why;
-        if (*died)
+        if (*died || (!is_final(code) && try_another_worker(lane)))
             return code;
         log_line(LOG_LEVEL_ERROR, "a generation does not open", "token", hsm_name(lane->hsm),
                  "reason", why.detail, NULL);
@@ -102,6 +128,8 @@ static enum sso_code open_generations(struct lane *lane, bool *died, struct sso_
     if (code == SSO_OK) {
         lane->up = true;
         hsm->ready++;
+        if (lane->incomplete_until_ms == 0)
+            hsm->incomplete = 0;
     }
     pthread_mutex_unlock(&hsm->mutex);
     free(keys);
@@ -129,6 +157,7 @@ enum sso_code lane_start_worker(struct lane *lane, bool *died, struct sso_error 
     struct hello_reply token = {0};
     pthread_mutex_lock(&hsm->mutex);
     unsigned sessions = hsm->sessions_per_worker;
+    lane->incomplete_until_ms = 0;
     pthread_mutex_unlock(&hsm->mutex);
     enum sso_code code = worker_process_start(&lane->process, hsm->section, sessions, err);
     if (code == SSO_OK)

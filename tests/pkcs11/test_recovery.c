@@ -214,6 +214,29 @@ static void test_open_session_hangs(void **state)
     rig_await_service(&rig);
 }
 
+/* A generation whose key cannot be looked for is given up for a while and no longer; the others
+ * are served meanwhile. */
+static void test_generation_comes_back(void **state)
+{
+    struct sso_error err = {0};
+    (void)state;
+    rig.token.section.workers = 1;
+    rig_open(&rig);
+    rig_fill(&rig, 8);
+    assert_int_equal(rig_rewrap(&rig, 3, &err), SSO_OK);
+    test_token_control(&rig.token, "C_FindObjectsInit from 3 return CKR_DEVICE_ERROR\n");
+    struct key_item item = {.generation = 1, .row_key = secret_alloc(ROW_KEY_BYTES)};
+    int pids[8], count = test_worker_pids(pids, 8);
+    for (int i = 0; i < count; i++)
+        kill(pids[i], SIGKILL);
+    RIG_WAIT(test_token_count(&rig.token, "fired") > 0);
+    test_token_control(&rig.token, "%s", "");
+    RIG_WAIT(hsm_make(rig.hsm, HSM_LIVE, &item, 1, rig_soon(), &err) == SSO_OK &&
+             item.code == SSO_OK);
+    secret_dealloc(item.row_key);
+    rig_await_service(&rig);
+}
+
 /* ---- sessions ---- */
 
 /* A token with two sessions for two workers of four each, and many callers. */
@@ -416,6 +439,7 @@ int main(void)
         T(test_rung_of_the_worker),
         T(test_one_session_hangs),
         T(test_open_session_hangs),
+        T(test_generation_comes_back),
         T(test_two_sessions),
         T(test_two_sessions_arguments_bad),
         T(test_session_limit_is_known),
