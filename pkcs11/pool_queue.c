@@ -4,8 +4,11 @@
 #include "common/clock.h"
 #include "pkcs11/pool.h"
 
-/* A frame is this much work, so that a live request never waits long behind a bulk one. */
+/* A frame is this much work, so that a live request never waits long behind a bulk one. Of a worker
+ * with several sessions one is free so much sooner, and its bulk frames may be longer: a slow token
+ * would else get single rows, each in a frame of its own. */
 #define FRAME_MICROSECONDS 5000.0
+#define BULK_STRETCH_MAX 4
 #define FIRST_GUESS_MICROSECONDS 50.0
 #define FRAME_ITEMS_MIN                                                                            \
     16 /* splitting finer costs more in frames than it gains in parallel work                      \
@@ -49,12 +52,21 @@ static void dequeue(struct hsm *hsm, struct batch *batch)
     batch->queued = false;
 }
 
-static size_t frame_limit(const struct hsm *hsm, enum frame_kind kind)
+/* Sessions of the workers that are up; 1 at least. */
+static unsigned sessions_up(const struct hsm *hsm)
+{
+    unsigned sessions = 0;
+    for (unsigned i = 0; i < hsm->lane_count; i++)
+        sessions += hsm->lanes[i].up ? hsm->lanes[i].sessions : 0;
+    return sessions > 0 ? sessions : 1;
+}
+
+static size_t frame_limit(const struct hsm *hsm, enum frame_kind kind, unsigned stretch)
 {
     double each = hsm->item_microseconds[kind];
     if (each <= 0)
         each = FIRST_GUESS_MICROSECONDS;
-    double fit = FRAME_MICROSECONDS / each;
+    double fit = FRAME_MICROSECONDS * (stretch > 0 ? stretch : 1) / each;
     size_t most = frame_capacity(kind);
     return fit >= (double)most ? most : fit < 1 ? 1 : (size_t)fit;
 }
@@ -62,9 +74,11 @@ static size_t frame_limit(const struct hsm *hsm, enum frame_kind kind)
 /* The limit, or an even share of what waits where that is less. */
 static size_t frame_size(const struct hsm *hsm, enum frame_kind kind, enum hsm_priority priority)
 {
-    size_t limit = frame_limit(hsm, kind);
-    unsigned lanes = hsm->ready > 0 ? hsm->ready : 1;
-    size_t share = (hsm->queued_items[priority] + lanes - 1) / lanes;
+    unsigned sessions = sessions_up(hsm), stretch = 1;
+    if (priority == HSM_BULK && hsm->ready > 0)
+        stretch = sessions / hsm->ready;
+    size_t limit = frame_limit(hsm, kind, stretch < BULK_STRETCH_MAX ? stretch : BULK_STRETCH_MAX);
+    size_t share = (hsm->queued_items[priority] + sessions - 1) / sessions;
     if (share < FRAME_ITEMS_MIN)
         share = FRAME_ITEMS_MIN;
     return share < limit ? share : limit;

@@ -7,6 +7,7 @@
 #include "pkcs11/canary.h"
 #include "pkcs11/ckr.h"
 #include "pkcs11/key.h"
+#include "pkcs11/session_copy.h"
 #include "pkcs11/suite.h"
 
 #define RENEW_TRIES_MAX 7
@@ -63,6 +64,8 @@ enum sso_code session_take_login(struct session *session, struct token *token,
 
 void session_close(struct session *session)
 {
+    if (session->token != NULL && session->handle != CK_INVALID_HANDLE && session->pinned)
+        session_copies_drop(session); /* it stays open, and they would with it */
     if (session->token != NULL && session->handle != CK_INVALID_HANDLE && !session->pinned)
         (void)CALL(session->token->module, CloseSession, session->handle);
     session->handle = CK_INVALID_HANDLE;
@@ -104,6 +107,7 @@ void session_refresh(struct session *session)
 {
     unsigned edition = atomic_load(&session->table->edition);
     if (edition != session->edition) {
+        session_copies_drop(session);
         session->key_count = 0;
         session->edition = edition;
     }
@@ -127,6 +131,10 @@ static enum sso_code find(struct session *session, uint32_t generation,
         code = canary_open(session, key->handle, key->suite, &key->generation, err);
     if (code != SSO_OK)
         return code;
+    CK_OBJECT_HANDLE copy = session_copy_make(session, key);
+    key->is_copy = copy != CK_INVALID_HANDLE;
+    if (key->is_copy)
+        key->handle = copy;
     session->key_count++;
     *out = key;
     return SSO_OK;

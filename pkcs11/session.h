@@ -22,6 +22,7 @@ struct session_key {
     struct generation_key generation;
     const struct suite *suite;
     CK_OBJECT_HANDLE handle;
+    bool is_copy; /* the handle is of a session object (session_copy.h) */
 };
 
 struct session {

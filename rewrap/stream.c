@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define MOVERS_MAX 64
-/* Ciphertexts in one batch, where they are read at all. */
+/* Ciphertexts in one batch. Where they are not read they still bound what a commit may have to
+ * write: a row of another length is written anew, whole. */
 #define BATCH_CIPHERTEXT_BYTES ((size_t)256 * 1024)
 /* Batches beside those of the movers: for what is read ahead and what waits for a commit. */
 #define BATCHES_WAITING 24

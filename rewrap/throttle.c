@@ -5,7 +5,10 @@
 /* Live requests slower than this are worth giving way for. */
 #define NOTICED_DELAY_MICROSECONDS 300
 /* However busy the service is, the rotation goes on. */
-#define LONGEST_YIELD_MS 100
+#define LONGEST_YIELD_MS 50
+/* While the job gives way its batches are small: a live request that comes all the same finds a
+ * worker busy for a millisecond or two. */
+#define YIELDING_BATCH_ROWS 32
 /* Under a cap rows go in this many portions a second, not in one burst. */
 #define PORTIONS_PER_SECOND 10
 
@@ -13,6 +16,8 @@ size_t throttle_batch_rows(const struct throttle *throttle)
 {
     size_t rows = atomic_load(&throttle->engine->batch_rows);
     size_t rate = atomic_load(&throttle->engine->job->rate);
+    if (throttle->yield_ms != 0 && rows > YIELDING_BATCH_ROWS)
+        rows = YIELDING_BATCH_ROWS;
     if (rate != 0 && rate / PORTIONS_PER_SECOND < rows)
         rows = rate / PORTIONS_PER_SECOND;
     return rows != 0 ? rows : 1;

@@ -12,7 +12,8 @@
 struct store_tx;
 
 /* Scan in an order of the store's own, each row once: rows with generation < below (0: all) behind
- * *position, at most `limit` rows and about `limit_bytes` of ciphertext. Begins where
+ * *position, at most `limit` rows and about `limit_bytes` of ciphertext, which counts, and whose
+ * length is told, also where it does not come along. Begins where
  * position->started is false; advances it; *count 0 at the end. Rows in quarantine are left out
  * where `skip_quarantined`. The array is the caller's, with room for `limit`; each row to be freed
  * with credential_row_free. A row whose bytes cannot be one comes back with format 0 and what could

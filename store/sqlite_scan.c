@@ -8,7 +8,7 @@
 /* In the order of the table itself, which no change of a row changes. A row whose rowid is not
  * above 0 is none that this program inserted; it is met all the same. */
 #define SCAN(columns, condition)                                                                   \
-    "SELECT c.rowid, " columns " FROM credentials AS c NOT INDEXED"                                \
+    "SELECT c.rowid, length(c.ciphertext), " columns " FROM credentials AS c NOT INDEXED"          \
     " WHERE c.rowid > ? AND c.generation < ?" condition " ORDER BY c.rowid LIMIT ?"
 #define WITHOUT_QUARANTINED                                                                        \
     " AND NOT EXISTS (SELECT 1 FROM quarantine AS q WHERE q.row_id = c.row_id AND q.retry = 0)"
@@ -62,12 +62,12 @@ static int64_t advance(struct sqlite_statement *s, struct scan_position *positio
     return position->place;
 }
 
-/* Behind the rowid and the columns of every row. */
+/* Behind rowid, length and the columns of every row. */
 static bool has_ciphertext(const struct sqlite_statement *s, const struct scan_options *options)
 {
     return options->with_ciphertext ||
            (brings_some(options) &&
-            sqlite3_column_type(s->handle, CREDENTIAL_COLUMNS_COUNT + 1) != SQLITE_NULL);
+            sqlite3_column_type(s->handle, CREDENTIAL_COLUMNS_COUNT + 2) != SQLITE_NULL);
 }
 
 static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_options *options,
@@ -81,9 +81,12 @@ static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_opt
         if ((rc = sqlite_step(s, &more, err)) != SSO_OK || !more)
             break;
         int64_t place = advance(s, position);
+        int64_t length = sqlite_read_integer(s, 0, INT64_MAX);
         struct credential_row *row = &rows[*count];
         rc = sqlite_read_credential(s, has_ciphertext(s, options), row, err);
         row->place = place;
+        if (row->ciphertext == NULL)
+            row->ciphertext_bytes = (size_t)length;
         if (s->damaged)
             row->format = 0;
         if (rc == SSO_OK)
@@ -118,6 +121,7 @@ static enum sso_code pass_over(struct store_tx *tx, const struct scan_options *o
     if ((rc = sqlite_step(&statement, &found, err)) != SSO_OK || !found)
         return rc;
     *row = (struct credential_row){.place = advance(&statement, position)};
+    sqlite_skip(&statement, 1);
     sqlite_read_bytes(&statement, row->row_id, sizeof row->row_id);
     row->generation = (uint32_t)sqlite_read_integer(&statement, 0, UINT32_MAX);
     *count = 1;

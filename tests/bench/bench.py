@@ -18,7 +18,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "blackbox"))
-from faulty import FaultyToken  # noqa: E402
 from installation import Installation, NssToken  # noqa: E402
 
 SUITES = ["aes256-kw", "aes256-gcm"]
@@ -34,9 +33,8 @@ P5_SECONDS = 8
 P6_ROWS = 60_000
 P6_SESSIONS = 32
 P6_CALL_SECONDS = 0.001
-# Of one rewrap (pkcs11/suite_*.c).
-P6_CALLS = {"aes256-kw": ("C_UnwrapKey", "C_WrapKey", "C_DestroyObject"),
-            "aes256-gcm": ("C_DecryptInit", "C_Decrypt", "C_EncryptInit", "C_Encrypt")}
+P6_WORKERS = 8
+P6_CALLS = {"aes256-kw": 3, "aes256-gcm": 4}  # of one rewrap (pkcs11/suite_*.c)
 P7_ROWS = 1_000_000
 REFERENCE_SECONDS = 4
 RATIO_MAX = 1.05  # above it what is called a limit was none
@@ -61,15 +59,12 @@ class Bench:
                 raise BenchError(done.stdout[-3000:] + done.stderr[-3000:])
 
     @contextlib.contextmanager
-    def installation(self, suite, make_token=None, faulty=None, **settings):
-        """On disk, with the durable commits of every installation. `make_token`: of its folder;
-        `faulty`: lines that the faulty module obeys from the start."""
+    def installation(self, suite, make_token=None, **settings):
+        """On disk, with the durable commits of every installation. `make_token`: of its folder."""
         hsm = {"workers": str(WORKERS), **settings.pop("hsm", {})}
         directory = Path(tempfile.mkdtemp(dir=self.work))
         token = make_token(directory / "token") if make_token else None
         it = Installation(prefix=self.prefix, directory=directory, token=token, hsm=hsm, **settings)
-        if faulty is not None:
-            FaultyToken(it).control(*faulty, log=False)
         try:
             it.init("--suite", suite)
             it.start()
@@ -310,17 +305,18 @@ def p5(bench):
 def p6(bench):
     """rewrap on a token with 1 ms a call and 32 sessions / sessions by calls a row and 1 ms"""
     rows = bench.rows or P6_ROWS
-    per_worker = P6_SESSIONS // 4
     for suite in SUITES:
         calls = P6_CALLS[suite]
-        limit = P6_SESSIONS / (len(calls) * P6_CALL_SECONDS)
-        # The token is slow from the rotation on; it would take long to fill the database.
-        hsm = {"workers": "4", "sessions_per_worker": str(per_worker)}
-        with bench.installation(suite, faulty=(), hsm=hsm) as it:
-            bench.fill(it, rows)
+        limit = P6_SESSIONS / (calls * P6_CALL_SECONDS)
+        hsm = {"workers": str(P6_WORKERS), "sessions_per_worker": str(P6_SESSIONS // P6_WORKERS)}
+        with bench.installation(suite, hsm=hsm) as it:
+            bench.fill(it, rows)  # before the token is slow
             it.stop()
-            delays = [f"{call} delay {int(P6_CALL_SECONDS * 1e6)}" for call in calls]
-            write_control(it, delays)
+            slow = f"SLOW_MODULE={it.settings['hsm']['module']}"
+            it.write_config(hsm={
+                "module": bench.build / "tests" / "bench" / "slow-module.so", "environment":
+                f"{it.settings['hsm']['environment']},{slow},"
+                f"SLOW_MICROSECONDS={int(P6_CALL_SECONDS * 1e6)}"})
             it.start()
             ours = []
             for run in range(bench.runs):
@@ -330,12 +326,6 @@ def p6(bench):
         print(f"P6 {suite} ratio={rate / limit:.2f} ours={rate:.0f}/s limit={limit:.0f}/s"
               f" runs={bench.runs} rows={rows} sessions={P6_SESSIONS}", flush=True)
         check_limit(rate / limit)
-
-
-def write_control(it, lines):
-    fresh = it.directory / "faulty-hsm" / "control.new"
-    fresh.write_text("".join(line + "\n" for line in lines))
-    fresh.rename(fresh.with_name("control"))
 
 
 def p7(bench):

@@ -1,6 +1,6 @@
 /*
  * store_reference PATH ROWS: how fast SQLite itself moves credential rows: a bare loop of scan and
- * compare-and-swap in transactions of 1,000, with the settings of the product (WAL, FULL,
+ * compare-and-swap in transactions of 4,096, with the settings of the product (WAL, FULL,
  * secure_delete). Where PATH does not exist it is made with ROWS rows, in the product's schema;
  * else it must be a *copy* of a database, whose credentials (at most ROWS; 0: all) are moved to a
  * generation that does not exist, with row keys that do not open.
@@ -17,7 +17,7 @@
 
 #include "store/migration.h"
 
-#define CHUNK 1000
+#define CHUNK 4096 /* as many rows as a commit of the engine at full speed */
 #define WRAPPED_BYTES_MAX 60
 #define CIPHERTEXT_BYTES 208 /* an external user's name and a password, padded and sealed */
 
@@ -167,7 +167,7 @@ static long move_rows(sqlite3 *db, long limit)
         prepare(db, "SELECT row_id, generation, wrapped_row_key, format, application_id, principal,"
                     " external_user, born, row_key_id, nonce, version, updated, rowid"
                     " FROM credentials NOT INDEXED WHERE rowid > ? AND generation < ?"
-                    " ORDER BY rowid LIMIT 1000");
+                    " ORDER BY rowid LIMIT 4096");
     sqlite3_stmt *swap_statement =
         prepare(db, "UPDATE credentials SET generation = ?, wrapped_row_key = ?"
                     " WHERE rowid = ? AND row_id = ? AND generation = ? AND wrapped_row_key = ?");

@@ -16,6 +16,7 @@
 #include "pkcs11/gcm.h"
 #include "pkcs11/key.h"
 #include "pkcs11/release.h"
+#include "pkcs11/session_copy.h"
 #include "pkcs11/suite.h"
 #include "tokens.h"
 
@@ -212,6 +213,43 @@ static void test_evidence_of_iv(void **state)
     }
 }
 
+/* NSS softoken reads a token object from its database at every use, so there is a session copy; it
+ * is what the master secret is, is taken for none, and goes when it shall. SoftHSM allows none. */
+static void test_session_copy(void **state)
+{
+    const struct suite *kw = suite_by_id(SUITE_AES256_KW);
+    struct generation_key generation = {.number = 7, .suite = SUITE_AES256_KW};
+    const struct session_key *key = NULL;
+    CK_OBJECT_HANDLE made, found;
+    struct sso_error err = {0};
+    (void)state;
+    memset(generation.secret_id, 7, sizeof generation.secret_id);
+    assert_ok(key_generate(&session, &generation, &made, &err), &err);
+    assert_ok(canary_make(&session, made, kw, &generation, &err), &err);
+    assert_true(generation_table_put(&table, &generation));
+    session_refresh(&session);
+    assert_ok(session_key(&session, 7, &key, &err), &err);
+    if (kind == TOKEN_NSS)
+        assert_true(key->is_copy);
+    if (kind == TOKEN_SOFTHSM)
+        assert_false(key->is_copy);
+    assert_ok(key_find(&session, &generation, &found, &err), &err);
+    assert_int_equal(key_attribute(&session, found, CKA_TOKEN), 1);
+    CK_OBJECT_HANDLE copy = key->handle;
+    assert_int_equal(key_attribute(&session, copy, CKA_TOKEN), !key->is_copy);
+    assert_ok(key_check(&session, copy, kw, &err), &err);
+    uint8_t *value = secret_alloc(ROW_KEY_BYTES);
+    CK_ATTRIBUTE read = {CKA_VALUE, value, ROW_KEY_BYTES};
+    assert_int_not_equal(CALL(module, GetAttributeValue, session.handle, copy, &read, 1).rv,
+                         CKR_OK);
+    secret_dealloc(value);
+    bool was_copy = key->is_copy;
+    session_copies_drop(&session);
+    session.key_count = 0;
+    assert_int_equal(key_attribute(&session, copy, CKA_SENSITIVE), was_copy ? -1 : 1);
+    assert_ok(key_destroy(&session, found, &err), &err);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +259,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_unwrap_template),
         cmocka_unit_test(test_gcm),
         cmocka_unit_test(test_evidence_of_iv),
+        cmocka_unit_test(test_session_copy),
     };
     static const char *const labels[] = {"first", NULL};
     struct sso_error err = {0};

@@ -41,6 +41,7 @@ static void test_scan_in_pages(void **state)
         for (size_t i = 0; i < count; i++, seen++) {
             assert_int_equal(number_of(&rows[i]), seen);
             assert_null(rows[i].ciphertext);
+            assert_int_equal(rows[i].ciphertext_bytes, 144);
             assert_int_equal(rows[i].format, ROW_FORMAT);
         }
     } while (count > 0);
@@ -68,6 +69,10 @@ static void test_scan_by_bytes(void **state)
     assert_int_equal(count, 1);
     assert_int_equal(number_of(&rows[0]), 3);
     credential_row_free(&rows[0]);
+    /* Left in the database they count all the same. */
+    options = (struct scan_options){.limit = 20, .limit_bytes = 400};
+    assert_ok(store_credential_scan(tx, &options, &position, rows, &count, &err));
+    assert_int_equal(count, 3);
 }
 
 static void test_scan_below_and_quarantine(void **state)

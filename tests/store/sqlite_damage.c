@@ -17,7 +17,7 @@ struct damage {
 };
 
 static const struct damage credential_damage[] = {
-    {"wrapped_row_key", "zeroblob(61)"},
+    {"wrapped_row_key", "zeroblob(65)"},
     {"wrapped_row_key", "x''"},
     {"wrapped_row_key", "'text of forty bytes, which is the length'"},
     {"format", "'one'"},
@@ -138,7 +138,7 @@ static void test_damaged_policy_rows(void **state)
         {"generations", {"state", "7"}},
         {"generations", {"suite", "3"}},
         {"generations", {"secret_id", "randomblob(15)"}},
-        {"generations", {"canary_wrapped", "zeroblob(61)"}},
+        {"generations", {"canary_wrapped", "zeroblob(65)"}},
         {"settings", {"value", "zeroblob(3)"}},
         {"settings", {"version", "'x'"}},
         {"settings", {"name", "name || '.gone'"}},
