@@ -44,6 +44,7 @@ extern const size_t command_count;
     enum sso_code name(struct cli *cli, int argc, char **argv, struct sso_error *err)
 
 COMMAND_FUNCTION(command_init);
+COMMAND_FUNCTION(command_bench);
 COMMAND_FUNCTION(command_doctor);
 COMMAND_FUNCTION(command_status);
 COMMAND_FUNCTION(command_pin_reset);

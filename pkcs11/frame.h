@@ -49,6 +49,7 @@ enum frame_kind {
     FRAME_INSTALL_BACKUP,
     FRAME_REWRAP_BACKUP,
     FRAME_MEASURE, /* how fast the canary of a generation opens in so many sessions at once */
+    FRAME_BENCH,   /* how fast a suite's calls are, with keys of the worker's own */
     FRAME_KINDS
 };
 

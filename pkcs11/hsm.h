@@ -230,6 +230,19 @@ const char *check_result_name(enum check_result result);
 enum sso_code hsm_probe(struct hsm *hsm, struct check *out, size_t maximum, size_t *count,
                         struct sso_error *err) __attribute__((warn_unused_result));
 
+/* What every worker does at the same time, each in so many sessions: a suite's calls on keys that
+ * end with their sessions, for so long each. SSO_TOKEN_NOT_SUITABLE: the token has no such suite.
+ */
+struct hsm_bench {
+    enum suite_id suite;
+    unsigned sessions, milliseconds;
+};
+struct hsm_rates {
+    double releases, rewraps; /* a second, over all workers */
+};
+enum sso_code hsm_bench(struct hsm *hsm, const struct hsm_bench *bench, struct hsm_rates *out,
+                        struct sso_error *err) __attribute__((warn_unused_result));
+
 /* evidence as the object of INTERFACE §3, in JSON text for generation_token.evidence. */
 void evidence_json(const struct evidence *evidence, char *out, size_t size);
 

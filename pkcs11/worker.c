@@ -146,6 +146,8 @@ static enum sso_code work(struct worker_thread *thread, enum frame_kind kind,
     case FRAME_UNWRAP:
     case FRAME_REWRAP:
         return worker_batch(thread, kind, request, err);
+    case FRAME_BENCH:
+        return worker_bench(thread, request, err);
     case FRAME_MEASURE:
         return worker_measure(thread, request, err);
     case FRAME_HELLO:

@@ -68,6 +68,8 @@ enum sso_code worker_check_suite(struct worker_thread *thread, const struct suit
 enum sso_code worker_read_generation(struct decoder *request, struct generation_key *out,
                                      struct sso_error *err) __attribute__((warn_unused_result));
 /* MEASURE: in sessions and threads of its own. */
+enum sso_code worker_bench(struct worker_thread *thread, struct decoder *request,
+                           struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code worker_measure(struct worker_thread *thread, struct decoder *request,
                              struct sso_error *err) __attribute__((warn_unused_result));
 

@@ -93,6 +93,12 @@ enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t *
 enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,
                                  struct sso_error *err) __attribute__((warn_unused_result));
 
+/* Measures one token (NULL: that of [hsm]). *result: {"token","rows":[{"suite","workers",
+ * "sessions","raw_releases","raw_rewraps","system_releases","system_rewraps","error"}]}: a second,
+ * null where it was not measured. */
+enum sso_code ceremony_bench(struct ceremony *ceremony, const char *token, json_t **result,
+                             struct sso_error *err) __attribute__((warn_unused_result));
+
 /* Adds doctor's checks of this kind to the array `checks`. `token` (a section's name) may be NULL:
  * all. */
 void doctor_check_host(const struct config *config, json_t *checks);
