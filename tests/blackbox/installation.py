@@ -130,7 +130,9 @@ def hsm_section(token, **settings):
     """What an [hsm] section must say of this token. `settings` are over the defaults."""
     environment = {name: os.environ[name] for name in SANITIZER_VARIABLES if name in os.environ}
     environment.update(token.variables)
-    return {"module": token.module, "token": token.uri, "workers": "2",
+    # A machine that does much else, or a sanitizer, makes everything slow; a test whose point is a
+    # deadline sets one of its own.
+    return {"module": token.module, "token": token.uri, "workers": "2", "deadline": "60s",
             "environment": ",".join(f"{name}={value}" for name, value in environment.items()),
             **token.settings, **settings}
 

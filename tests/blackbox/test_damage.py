@@ -156,8 +156,8 @@ def test_one_damaged_row_of_each_list(two):
         sql.execute("PRAGMA ignore_check_constraints = ON")
         sql.execute("UPDATE applications SET type = 99 WHERE name = 'third'")
         sql.execute("UPDATE mappings SET state = 99 WHERE principal = ?", [VICTIM])
-        sql.execute("INSERT INTO quarantine (row_id, generation, code, reason, since_ms, tries)"
-                    " VALUES (x'01', 'x', 7, x'ff', 'then', -1)")
+        sql.execute("INSERT INTO quarantine (row_id, generation, code, reason, since_ms, tries, seen,"
+                    " retry) VALUES (x'01', 'x', 7, x'ff', 'then', -1, 9, 'no')")
     apps = two.api("GET", "/v1/apps", status=200).json["apps"]
     assert [app["name"] for app in apps] == ["app", "second"]
     page = two.api("GET", "/v1/apps/app/credentials", status=200).json["credentials"]
