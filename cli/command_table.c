@@ -115,6 +115,25 @@ const struct command command_table[] = {
      "  --shares-dir DIR  as for `sso-hsm key restore`\n" DIRECT FOR_ADMINS,
      command_key_drill},
 
+    {"key retire", COMMAND_API, "N",
+     "Retires a generation that no row is on: one left by a rotation that was cancelled, or one\n"
+     "that was made and is not wanted. A rotation that ends well does it by itself. Also takes\n"
+     "back one that is to be destroyed, while its grace lasts.\n",
+     command_key_retire},
+    {"key destroy", COMMAND_DIRECT, "N [--grace DURATION] [--for-ever]",
+     "Destroys the key of a retired generation in every token that holds it, in two steps: the\n"
+     "first begins a grace, saying it again afterwards destroys. Both count under the lock that\n"
+     "nothing needs the generation, and write a signed statement. Refused before a `db check\n"
+     "--open` found all sound since it was retired, and without a backup that was drilled. Before\n"
+     "keys.retired_keep has passed a sentence is to be typed. With keys.dual_control a second\n"
+     "administrator says `key confirm`. Ended at any point it goes on when it is said again.\n"
+     "\n"
+     "  --grace DURATION  between the two steps; default 7d\n"
+     "  --for-ever        also without a backup that was drilled\n" DIRECT FOR_ADMINS,
+     command_key_destroy},
+    {"key confirm", COMMAND_API, "N",
+     "Confirms, within ten minutes and as another person, that generation N may be destroyed.\n",
+     command_key_confirm},
     {"key mark-compromised", COMMAND_API, "N",
      "Says that the master secret of a generation is known to others. Nothing is wrapped under it\n"
      "any more: where it is the active one, writes are refused until a rotation has made another\n"
@@ -344,9 +363,6 @@ const struct command command_table[] = {
      command_db_check},
 
     {"key reshare", COMMAND_LATER, "", FROM_SHARES, NULL},
-    {"key retire", COMMAND_LATER, "", "a rotation that ends well retires the old generation", NULL},
-    {"key destroy", COMMAND_LATER, "", "a retired generation is kept in this version", NULL},
-    {"key confirm", COMMAND_LATER, "", "a second administrator comes with a later version", NULL},
     {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},
     {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},

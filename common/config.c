@@ -144,7 +144,6 @@ static enum sso_code check_available(const struct config *config, struct sso_err
         const char *what, *instead;
     } later[] = {
         {config->listen.tls[0] != '\0', "[listen] tls", "leave it empty: there is the socket"},
-        {config->keys.dual_control, "[keys] dual_control = yes", "set it to no"},
         {strcmp(config->audit.journal, "required") == 0, "[audit] journal = required",
          "set it to best-effort"},
         {config->cache.prefetch.count > 0, "[cache] prefetch", "leave it empty"},

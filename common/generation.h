@@ -84,6 +84,23 @@ struct generation_token {
     uint8_t tag[TAG_BYTES];
 };
 
+/* The end of a generation's life as people asked for it (DESIGN §8): one row from the first
+ * `key destroy` on. */
+#define DESTRUCTION_CONFIRM_MS ((int64_t)10 * 60 * 1000) /* for a second administrator */
+struct destruction {
+    uint32_t number;
+    char asked_by[257];
+    uint64_t asked_uid;
+    int64_t asked_ms, grace_ms;
+    bool for_ever;          /* without a backup that was drilled */
+    bool older_backups;     /* before keys.retired_keep: database backups become unreadable */
+    char confirmed_by[257]; /* "" where nobody did */
+    int64_t confirmed_ms;   /* 0: not confirmed */
+    int64_t destroying_ms;  /* when the grace began; 0: not yet */
+    uint64_t version;       /* for compare-and-swap */
+    uint8_t tag[TAG_BYTES];
+};
+
 /* Keys of the system itself that a generation wraps. */
 #define PURPOSE_POLICY "policy"
 #define SEALED_KEY_ID_BYTES 16

@@ -201,6 +201,23 @@ static void canonical_share_set(const struct policy *policy, const struct share_
     encode_fixed(encoder, row->verifier, sizeof row->verifier);
 }
 
+static void canonical_destruction(const struct policy *policy, const struct destruction *row,
+                                  struct canonical *out)
+{
+    struct encoder *encoder = &out->encoder;
+    begin(out, policy, "sso-hsm destruction v1", row->version);
+    encode_u32(encoder, row->number);
+    encode_text(encoder, row->asked_by);
+    encode_u64(encoder, row->asked_uid);
+    encode_u64(encoder, (uint64_t)row->asked_ms);
+    encode_u64(encoder, (uint64_t)row->grace_ms);
+    encode_u8(encoder, row->for_ever);
+    encode_u8(encoder, row->older_backups);
+    encode_text(encoder, row->confirmed_by);
+    encode_u64(encoder, (uint64_t)row->confirmed_ms);
+    encode_u64(encoder, (uint64_t)row->destroying_ms);
+}
+
 void policy_tag_application(const struct policy *policy, struct application *application)
 {
     struct canonical canonical;
@@ -320,4 +337,23 @@ enum sso_code policy_check_share_set(const struct policy *policy, const struct s
     struct canonical canonical;
     canonical_share_set(policy, set, &canonical);
     return tag_fits(policy, &canonical, set->tag) ? SSO_OK : tampered(err, "share set", set->id);
+}
+
+void policy_tag_destruction(const struct policy *policy, struct destruction *destruction)
+{
+    struct canonical canonical;
+    canonical_destruction(policy, destruction, &canonical);
+    make_tag(policy, &canonical, destruction->tag);
+}
+
+enum sso_code policy_check_destruction(const struct policy *policy,
+                                       const struct destruction *destruction, struct sso_error *err)
+{
+    struct canonical canonical;
+    char number[16];
+    canonical_destruction(policy, destruction, &canonical);
+    snprintf(number, sizeof number, "%u", destruction->number);
+    return tag_fits(policy, &canonical, destruction->tag)
+               ? SSO_OK
+               : tampered(err, "the destruction of generation", number);
 }

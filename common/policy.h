@@ -97,6 +97,7 @@ void policy_tag_setting(const struct policy *policy, struct setting *setting);
 void policy_tag_generation(const struct policy *policy, struct generation *generation);
 void policy_tag_generation_token(const struct policy *policy, struct generation_token *token);
 void policy_tag_audit_key(const struct policy *policy, struct audit_key *key);
+void policy_tag_destruction(const struct policy *policy, struct destruction *destruction);
 void policy_tag_share_set(const struct policy *policy, struct share_set *set);
 
 /* SSO_POLICY_TAMPERED, with the name of the row, unless the tag fits. */
@@ -119,5 +120,9 @@ enum sso_code policy_check_audit_key(const struct policy *policy, const struct a
                                      struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code policy_check_share_set(const struct policy *policy, const struct share_set *set,
                                      struct sso_error *err) __attribute__((warn_unused_result));
+
+enum sso_code policy_check_destruction(const struct policy *policy,
+                                       const struct destruction *destruction, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/encode.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -21,7 +22,8 @@ static enum sso_code number_of_path(const struct request *request, uint32_t *num
     const char *text = request->segment[2];
     char *end;
     unsigned long value = strtoul(text, &end, 10);
-    if (text[0] < '1' || text[0] > '9' || *end != '\0' || value > UINT32_MAX)
+    /* A verb may follow, which the table has looked at. */
+    if (text[0] < '1' || text[0] > '9' || (*end != '\0' && *end != ':') || value > UINT32_MAX)
         return sso_fail(err, SSO_NOT_FOUND,
                         "a generation is named by its number: see sso-hsm key "
                         "list");
@@ -34,6 +36,7 @@ static enum sso_code number_of_path(const struct request *request, uint32_t *num
 struct mark {
     const struct policy *policy;
     uint32_t number;
+    const struct peer *peer; /* who asks */
 };
 
 static enum sso_code write_mark(struct store_tx *tx, void *context, struct sso_error *err)
@@ -56,6 +59,61 @@ static enum sso_code write_mark(struct store_tx *tx, void *context, struct sso_e
     return store_generation_update(tx, &generation, err);
 }
 
+/* --- retiring: no more than the state, so it is undone by nothing and loses nothing --- */
+
+static enum sso_code write_retired(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    const struct mark *mark = context;
+    struct generation generation;
+    struct generation_usage usage;
+    enum sso_code rc = store_generation_hold(tx, mark->number, STORE_EXCLUSIVE, &generation, err);
+    if (rc != SSO_OK || (rc = policy_check_generation(mark->policy, &generation, err)) != SSO_OK)
+        return rc;
+    if (generation.state == GENERATION_RETIRED)
+        return SSO_OK;
+    if (generation.state == GENERATION_ACTIVE || generation.state == GENERATION_DESTROYED)
+        return sso_fail(err, SSO_IN_USE, "generation %u is %s: it cannot be retired", mark->number,
+                        generation_state_name(generation.state));
+    if ((rc = store_generation_usage(tx, mark->number, &usage, err)) != SSO_OK ||
+        (rc = generation_usage_check(&usage, mark->number, err)) != SSO_OK)
+        return rc;
+    /* From destroying this is the way back, while the grace lasts. */
+    if (generation.state != GENERATION_DESTROYING)
+        generation.retired_ms = wall_clock_ms();
+    generation.state = GENERATION_RETIRED;
+    generation.version++;
+    policy_tag_generation(mark->policy, &generation);
+    return store_generation_update(tx, &generation, err);
+}
+
+/* --- the second administrator's word for a destruction --- */
+
+static enum sso_code write_confirmed(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    const struct mark *mark = context;
+    struct destruction row;
+    int64_t now_ms = wall_clock_ms();
+    enum sso_code rc = store_destruction_get(tx, mark->number, &row, err);
+    if (rc == SSO_OK && row.number != 0)
+        rc = policy_check_destruction(mark->policy, &row, err);
+    if (rc != SSO_OK)
+        return rc;
+    if (row.number == 0 || row.confirmed_ms != 0 || row.destroying_ms != 0 ||
+        now_ms < row.asked_ms || now_ms - row.asked_ms > DESTRUCTION_CONFIRM_MS)
+        return sso_fail(err, SSO_NOT_FOUND,
+                        "nobody has asked within the last ten minutes for generation %u to be "
+                        "destroyed",
+                        mark->number);
+    if (row.asked_uid == mark->peer->uid || strcmp(row.asked_by, mark->peer->name) == 0)
+        return sso_fail(err, SSO_CONFIRMATION_NEEDED,
+                        "the caller asked for it: another SSO administrator must confirm");
+    snprintf(row.confirmed_by, sizeof row.confirmed_by, "%s", mark->peer->name);
+    row.confirmed_ms = now_ms;
+    row.version++;
+    policy_tag_destruction(mark->policy, &row);
+    return store_destruction_put(tx, &row, err);
+}
+
 static enum sso_code reply_generation(struct request *request, uint32_t number,
                                       struct sso_error *err)
 {
@@ -72,21 +130,27 @@ static enum sso_code reply_generation(struct request *request, uint32_t number,
 
 enum sso_code op_generation_change(struct request *request, struct sso_error *err)
 {
-    static const char *const allowed[] = {"compromised", NULL};
+    static const char *const allowed[] = {"compromised", "state", NULL};
     struct custodian *custodian = request->custodian;
     struct mark mark = {.policy = &custodian->policy};
     enum sso_code rc = request_authorise(request, NULL, false, err);
     if (rc != SSO_OK || (rc = number_of_path(request, &mark.number, err)) != SSO_OK ||
         (request->body != NULL && (rc = json_only_members(request->body, allowed, err)) != SSO_OK))
         return rc;
-    if (!json_is_true(json_object_get(request->body, "compromised")))
+    const char *state = json_string_value(json_object_get(request->body, "state"));
+    bool retire = state != NULL && strcmp(state, "retired") == 0;
+    if (json_object_size(request->body) != 1 ||
+        (!retire && !json_is_true(json_object_get(request->body, "compromised"))))
         return sso_fail(err, SSO_BAD_REQUEST,
-                        "the body must be {\"compromised\":true}; a mark is never taken away");
+                        "the body must be {\"compromised\":true}, a mark that is never taken away, "
+                        "or {\"state\":\"retired\"}");
     struct audit_record *record = &request->audit;
-    snprintf(record->operation, sizeof record->operation, "generation.mark-compromised");
+    snprintf(record->operation, sizeof record->operation,
+             retire ? "generation.retire" : "generation.mark-compromised");
     snprintf(record->target, sizeof record->target, "generation %u", mark.number);
     request->audited = true;
-    rc = committer_run(custodian->committer, write_mark, &mark, record, 1, err);
+    rc = committer_run(custodian->committer, retire ? write_retired : write_mark, &mark, record, 1,
+                       err);
     if (rc != SSO_OK)
         return policy_alarm(custodian, rc, err);
     /* What every write asks first; the transaction of each asks the database again. */
@@ -96,6 +160,22 @@ enum sso_code op_generation_change(struct request *request, struct sso_error *er
                  NULL);
     rotation_events_refresh(custodian);
     return reply_generation(request, mark.number, err);
+}
+
+enum sso_code op_generation_confirm(struct request *request, struct sso_error *err)
+{
+    struct custodian *custodian = request->custodian;
+    struct mark mark = {.policy = &custodian->policy, .peer = &request->peer};
+    enum sso_code rc = request_authorise(request, NULL, false, err);
+    if (rc == SSO_OK)
+        rc = number_of_path(request, &mark.number, err);
+    if (rc != SSO_OK)
+        return rc;
+    snprintf(request->audit.target, sizeof request->audit.target, "generation %u", mark.number);
+    request->audited = true;
+    rc = committer_run(custodian->committer, write_confirmed, &mark, &request->audit, 1, err);
+    return rc == SSO_OK ? reply_generation(request, mark.number, err)
+                        : policy_alarm(custodian, rc, err);
 }
 
 /* --- whose credentials could be read --- */

@@ -38,6 +38,8 @@ const struct operation operations[] = {
      op_generation_list},
     {"PATCH", "/v1/generations/{n}", "generation.change", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
      op_generation_change},
+    {"POST", "/v1/generations/{n}:confirm", "generation.confirm", ROLE_SSO_ADMIN, WRITES,
+     BODY_SMALL, op_generation_confirm},
     {"GET", "/v1/generations/{n}/exposed", "generation.exposed", ROLE_SSO_ADMIN, OP_DATABASE,
      BODY_SMALL, op_generation_exposed},
 
@@ -109,14 +111,25 @@ const size_t operation_count = sizeof operations / sizeof *operations;
 /* One text for all refusals: it must not tell what exists. */
 #define FORBIDDEN_TEXT "the caller has no role that allows this"
 
+/* A segment in braces takes any value, with a verb behind them only values that end with it. */
+static bool segment_fits(const char *pattern, size_t count, const char *segment)
+{
+    size_t length = strlen(segment);
+    if (pattern[0] != '{')
+        return length == count && memcmp(pattern, segment, count) == 0;
+    const char *verb = memchr(pattern, '}', count);
+    size_t verb_bytes = verb != NULL ? count - (size_t)(verb + 1 - pattern) : 0;
+    return verb_bytes == 0 || (length > verb_bytes &&
+                               memcmp(segment + length - verb_bytes, verb + 1, verb_bytes) == 0);
+}
+
 static bool path_fits(const char *path, const struct request *request)
 {
     for (size_t i = 0; i < request->segment_count; i++) {
         if (*path++ != '/')
             return false;
         size_t count = strcspn(path, "/");
-        const char *segment = request->segment[i];
-        if (path[0] != '{' && (strlen(segment) != count || memcmp(path, segment, count) != 0))
+        if (!segment_fits(path, count, request->segment[i]))
             return false;
         path += count;
     }

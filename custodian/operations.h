@@ -44,6 +44,7 @@ enum sso_code op_status(struct request *request, struct sso_error *err);
 enum sso_code op_metrics(struct request *request, struct sso_error *err);
 /* op_generations.c */
 enum sso_code op_generation_change(struct request *request, struct sso_error *err);
+enum sso_code op_generation_confirm(struct request *request, struct sso_error *err);
 enum sso_code op_generation_exposed(struct request *request, struct sso_error *err);
 enum sso_code op_generation_list(struct request *request, struct sso_error *err);
 /* op_apps.c */

@@ -199,6 +199,7 @@ enum sso_code hsm_rewrap_backup(struct hsm *hsm, const struct generation_key *ke
 enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
                            struct evidence *evidence, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* SSO_NOT_FOUND: this token holds no such key; several are SSO_NO_MASTER_SECRET. */
 enum sso_code hsm_destroy_key(struct hsm *hsm, const struct generation_key *key,
                               struct sso_error *err) __attribute__((warn_unused_result));
 

@@ -47,8 +47,8 @@ static enum sso_code count_objects(struct session *session, CK_ATTRIBUTE *templa
     return SSO_OK;
 }
 
-enum sso_code key_find(struct session *session, const struct generation_key *generation,
-                       CK_OBJECT_HANDLE *out, struct sso_error *err)
+static enum sso_code count_keys(struct session *session, const struct generation_key *generation,
+                                CK_ULONG *count, CK_OBJECT_HANDLE *out, struct sso_error *err)
 {
     char label[GENERATION_LABEL_SIZE];
     generation_label(generation->system_id, generation->number, label);
@@ -59,13 +59,31 @@ enum sso_code key_find(struct session *session, const struct generation_key *gen
         {CKA_ID, (void *)generation->secret_id, SECRET_ID_BYTES},
         {CKA_LABEL, label, strlen(label)},
     };
+    return count_objects(session, template, COUNT(template), count, out, err);
+}
+
+enum sso_code key_find(struct session *session, const struct generation_key *generation,
+                       CK_OBJECT_HANDLE *out, struct sso_error *err)
+{
+    char label[GENERATION_LABEL_SIZE];
     CK_ULONG count = 0;
-    enum sso_code code = count_objects(session, template, COUNT(template), &count, out, err);
+    enum sso_code code = count_keys(session, generation, &count, out, err);
     if (code != SSO_OK || count == 1)
         return code;
+    generation_label(generation->system_id, generation->number, label);
     return sso_fail(err, SSO_NO_MASTER_SECRET,
                     "token \"%s\" holds %lu keys for generation %u (label %s), exactly 1 is wanted",
                     session->token->identity.token, count, generation->number, label);
+}
+
+enum sso_code key_is_absent(struct session *session, const struct generation_key *generation,
+                            bool *absent, struct sso_error *err)
+{
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+    CK_ULONG count = 0;
+    enum sso_code code = count_keys(session, generation, &count, &key, err);
+    *absent = code == SSO_OK && count == 0;
+    return code;
 }
 
 int key_attribute(struct session *session, CK_OBJECT_HANDLE key, CK_ATTRIBUTE_TYPE type)

@@ -20,6 +20,11 @@ enum sso_code key_find(struct session *session, const struct generation_key *gen
                        CK_OBJECT_HANDLE *out, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* *absent: nothing of this secret id, label, class and type is there. More than one is not none. */
+enum sso_code key_is_absent(struct session *session, const struct generation_key *generation,
+                            bool *absent, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* SSO_KEY_NOT_ACCEPTABLE names each attribute that a master secret of this suite must not have. */
 enum sso_code key_check(struct session *session, CK_OBJECT_HANDLE key, const struct suite *suite,
                         struct sso_error *err) __attribute__((warn_unused_result));

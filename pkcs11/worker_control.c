@@ -98,7 +98,13 @@ static enum sso_code destroy(struct worker_thread *thread, const struct generati
                              struct sso_error *err)
 {
     CK_OBJECT_HANDLE key;
-    enum sso_code code = key_find(&thread->session, generation, &key, err);
+    bool absent = false;
+    enum sso_code code = key_is_absent(&thread->session, generation, &absent, err);
+    if (code == SSO_OK && absent)
+        code = sso_fail(err, SSO_NOT_FOUND, "the token holds no key of generation %u",
+                        generation->number);
+    if (code == SSO_OK)
+        code = key_find(&thread->session, generation, &key, err);
     if (code == SSO_OK)
         code = key_destroy(&thread->session, key, err);
     if (code == SSO_OK)

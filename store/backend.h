@@ -172,6 +172,13 @@ struct store_audit_key_ops {
                                     struct audit_signature *out, struct sso_error *err);
 };
 
+struct store_destruction_ops {
+    enum sso_code (*get)(struct store_tx *tx, uint32_t number, struct destruction *out,
+                         struct sso_error *err);
+    enum sso_code (*put)(struct store_tx *tx, const struct destruction *destruction,
+                         struct sso_error *err);
+};
+
 struct store_refusal_ops {
     enum sso_code (*put)(struct store_tx *tx, const struct token_identity *token, const char *node,
                          struct sso_error *err);
@@ -214,6 +221,7 @@ struct store_ops {
     const struct store_exposed_ops *exposed;
     const struct store_audit_ops *audit;
     const struct store_audit_key_ops *audit_key;
+    const struct store_destruction_ops *destruction;
     const struct store_refusal_ops *refusal;
 };
 

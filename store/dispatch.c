@@ -412,3 +412,16 @@ enum sso_code store_audit_of_operation(struct store_tx *tx, const char *operatio
 {
     return tx->store->ops->audit->of_operation(tx, operation, out, count, err);
 }
+
+enum sso_code store_destruction_get(struct store_tx *tx, uint32_t number, struct destruction *out,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->destruction->get(tx, number, out, err);
+}
+
+enum sso_code store_destruction_put(struct store_tx *tx, const struct destruction *destruction,
+                                    struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->destruction->put(tx, destruction, err);
+}

@@ -117,6 +117,7 @@ extern const struct store_quarantine_ops sqlite_quarantine_ops;
 extern const struct store_exposed_ops sqlite_exposed_ops;
 extern const struct store_audit_ops sqlite_audit_ops;
 extern const struct store_audit_key_ops sqlite_audit_key_ops;
+extern const struct store_destruction_ops sqlite_destruction_ops;
 extern const struct store_refusal_ops sqlite_refusal_ops;
 
 #endif

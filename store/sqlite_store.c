@@ -295,5 +295,6 @@ const struct store_ops sqlite_store_ops = {
     .exposed = &sqlite_exposed_ops,
     .audit = &sqlite_audit_ops,
     .audit_key = &sqlite_audit_key_ops,
+    .destruction = &sqlite_destruction_ops,
     .refusal = &sqlite_refusal_ops,
 };

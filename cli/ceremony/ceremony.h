@@ -88,6 +88,23 @@ enum sso_code ceremony_drill(struct ceremony *ceremony, const struct restore_wis
 enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t **result,
                             struct sso_error *err) __attribute__((warn_unused_result));
 
+/* The end of a generation's life, one step at a time (DESIGN §8): first it becomes `destroying`;
+ * once the grace is over its keys are destroyed in every token that is known to hold it. */
+struct destroy_request {
+    uint32_t number;
+    int64_t grace_ms; /* for the first step */
+    bool for_ever;    /* without a backup that was drilled */
+    /* Asked where keys.retired_keep has not passed; true: the person typed that older backups of
+     * the database become unreadable. No lock is held meanwhile. */
+    bool (*older_backups)(const char *question);
+};
+/* *result: {"generation","state","until","statement","signature","public_key"}. SSO_IN_USE,
+ * SSO_ROTATION_IN_PROGRESS: what stands against it; SSO_CONFIRMATION_NEEDED: it was asked for, and
+ * another SSO administrator must confirm. */
+enum sso_code ceremony_destroy(struct ceremony *ceremony, const struct destroy_request *request,
+                               json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* Tries the PIN once, refused before or not. SSO_PIN_REFUSED: the token refused it again, which the
  * guard goes on to know. */
 enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,

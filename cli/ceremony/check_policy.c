@@ -20,7 +20,8 @@ static void check_generations(struct ceremony *ceremony, struct findings *findin
         const struct generation *generation = &ceremony->generation[i];
         struct sso_error problem = {0};
         enum sso_code rc = policy_check_generation(&ceremony->policy, generation, &problem);
-        if (rc == SSO_OK && generation->state != GENERATION_DESTROYED)
+        if (rc == SSO_OK && generation->state != GENERATION_DESTROYING &&
+            generation->state != GENERATION_DESTROYED)
             rc = installation_open_generation(ceremony, generation, &problem);
         if (rc != SSO_POLICY_TAMPERED && may_be_away(generation))
             rc = SSO_OK;

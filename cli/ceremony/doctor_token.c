@@ -181,6 +181,12 @@ static void check_generations(struct ceremony *ceremony, bool partly, json_t *ch
         if (installation_open_generation(ceremony, generation, &problem) == SSO_OK) {
             opened++;
             check_evidence(ceremony, generation, checks);
+        } else if (generation->state == GENERATION_DESTROYING) {
+            char remedy[64];
+            snprintf(remedy, sizeof remedy, "sso-hsm key destroy %u goes on", generation->number);
+            doctor_add(checks, "destruction", CHECK_WARN, remedy,
+                       "the destruction of generation %u was begun and not ended: %s",
+                       generation->number, problem.detail);
         } else if (!partly) {
             shut++;
             doctor_add(checks, "canary", CHECK_FAIL,

@@ -6,20 +6,20 @@ import subprocess
 import pytest
 
 COMMANDS = [
-    "init", "doctor", "pin reset", "status", "key list", "key show", "key generate", "rotate",
+    "init", "doctor", "pin reset", "status", "key list", "key show", "key generate",
+    "key retire", "key destroy", "key confirm", "rotate",
     "rotate start", "rotate status", "rotate pause", "rotate resume", "rotate cancel",
     "rotate retry-quarantined", "app create", "app list", "app show", "app update", "app enable",
     "app disable", "app delete", "app purge", "cred set", "cred get", "cred list", "cred delete",
     "cred import", "cred export", "mapping list", "mapping enable", "mapping disable",
     "mapping delete", "audit list", "audit verify", "audit export", "db check",
 ]
-NEED_ARGUMENTS = ["app create", "app show", "app update", "app enable", "app disable", "app delete",
+NEED_ARGUMENTS = ["key retire", "key destroy", "key confirm", "app create", "app show", "app update", "app enable", "app disable", "app delete",
                   "app purge", "cred set", "cred get", "cred list", "cred delete", "cred import",
                   "cred export", "mapping enable", "mapping disable", "mapping delete"]
 OVER_THE_API = ["status", "key list", "rotate status", "app list", "cred list app", "cred get app anna",
                 "audit list", "rotate pause"]
-LATER = ["import-entsso x.xml", "node list", "master show", "key restore x",
-         "key destroy 1", "db backup x"]
+LATER = ["import-entsso x.xml", "node list", "master show", "key reshare", "db backup x"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

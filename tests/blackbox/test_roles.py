@@ -24,6 +24,8 @@ MATRIX = [
     ("GET", "/metrics", None, {"sso_admin", "auditor"}),
     ("GET", "/v1/generations", None, {"sso_admin"}),
     ("PATCH", "/v1/generations/99", {"compromised": True}, {"sso_admin"}),
+    ("PATCH", "/v1/generations/99", {"state": "retired"}, {"sso_admin"}),
+    ("POST", "/v1/generations/99:confirm", None, {"sso_admin"}),
     ("GET", "/v1/generations/99/exposed", None, {"sso_admin"}),
     ("POST", "/v1/apps", NEW_APP, ADMINS),
     ("GET", "/v1/apps/{app}", None, APP_ADMINS | {"app_user", "reader"}),

@@ -136,6 +136,7 @@ MODEL(op_config_set)
 MODEL(op_config_update)
 MODEL(op_config_delete)
 MODEL(op_generation_change)
+MODEL(op_generation_confirm)
 MODEL(op_generation_exposed)
 MODEL(op_ticket_issue)
 MODEL(op_ticket_redeem)
@@ -259,6 +260,7 @@ static const struct {
     {"metrics", "SO"},
     {"generation.list", "S"},
     {"generation.change", "S"},
+    {"generation.confirm", "S"},
     {"generation.exposed", "S"},
     {"app.list", "SAaUr"},
     {"app.create", "SA"},

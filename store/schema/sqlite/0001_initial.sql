@@ -42,6 +42,21 @@ CREATE TABLE generations (
     wraps          INTEGER NOT NULL  -- raised without a new version, not under the tag
 );
 
+CREATE TABLE destructions (
+    generation    INTEGER PRIMARY KEY,
+    asked_by      TEXT    NOT NULL,
+    asked_uid     INTEGER NOT NULL,
+    asked_ms      INTEGER NOT NULL,
+    grace_ms      INTEGER NOT NULL,
+    for_ever      INTEGER NOT NULL,
+    older_backups INTEGER NOT NULL,
+    confirmed_by  TEXT    NOT NULL,
+    confirmed_ms  INTEGER NOT NULL,
+    destroying_ms INTEGER NOT NULL,
+    version       INTEGER NOT NULL,
+    tag           BLOB    NOT NULL
+);
+
 CREATE TABLE generation_tokens (
     generation   INTEGER NOT NULL,
     token        TEXT    NOT NULL,

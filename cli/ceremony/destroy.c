@@ -1,0 +1,225 @@
+/* `key destroy`: the first step, and the order of both. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/ceremony/destruction.h"
+#include "common/clock.h"
+#include "common/encode.h"
+#include "common/fault.h"
+#include "common/json.h"
+
+/* --- the first step: destroying --- */
+
+/* Looks without changing anything; asks the person where it is early. */
+static enum sso_code look(struct destroying *self, bool *older_backups, struct sso_error *err)
+{
+    char keep[24], question[256];
+    bool too_early = false;
+    STORE_TX_AUTO tx = NULL;
+    *older_backups = false;
+    /* A write transaction, since the lock is exclusive; nothing is written in it. */
+    enum sso_code rc = store_begin(self->ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = destruction_count(self, tx, err);
+    if (rc == SSO_OK && self->generation.state == GENERATION_RETIRED)
+        rc = destruction_conditions(self, tx, &too_early, keep, err);
+    store_rollback(&tx);
+    if (rc != SSO_OK || !too_early)
+        return rc;
+    snprintf(question, sizeof question,
+             "generation %u was retired less than %s ago (keys.retired_keep): backups of the "
+             "database from before can then no longer be opened",
+             self->generation.number, keep);
+    *older_backups = self->request->older_backups(question);
+    return *older_backups
+               ? SSO_OK
+               : sso_fail(err, SSO_CONFIRMATION_NEEDED, "%s; nothing was changed", question);
+}
+
+/* Somebody's wish, before a second administrator has confirmed it or where none must. */
+static void ask(struct destroying *self, bool older_backups)
+{
+    const struct person *person = &self->ceremony->person;
+    self->row = (struct destruction){.number = self->request->number,
+                                     .asked_uid = person->uid,
+                                     .asked_ms = wall_clock_ms(),
+                                     .grace_ms = self->request->grace_ms,
+                                     .for_ever = self->request->for_ever,
+                                     .older_backups = older_backups,
+                                     .version = self->row.version};
+    snprintf(self->row.asked_by, sizeof self->row.asked_by, "%s", person->name);
+}
+
+static enum sso_code put_row(struct destroying *self, struct store_tx *tx, struct sso_error *err)
+{
+    self->row.version++;
+    policy_tag_destruction(&self->ceremony->policy, &self->row);
+    return store_destruction_put(tx, &self->row, err);
+}
+
+static enum sso_code begin_grace(struct destroying *self, struct store_tx *tx,
+                                 struct sso_error *err)
+{
+    self->row.destroying_ms = wall_clock_ms();
+    self->generation.state = GENERATION_DESTROYING;
+    self->generation.version++;
+    policy_tag_generation(&self->ceremony->policy, &self->generation);
+    enum sso_code rc = store_generation_update(tx, &self->generation, err);
+    return rc == SSO_OK ? put_row(self, tx, err) : rc;
+}
+
+static enum sso_code write_first(struct destroying *self, bool older_backups, bool *confirmed,
+                                 struct audit_record *record, struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    char keep[24];
+    bool too_early = false;
+    enum sso_code rc = store_begin(self->ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = destruction_count(self, tx, err);
+    if (rc == SSO_OK && self->generation.state != GENERATION_RETIRED)
+        rc = sso_fail(err, SSO_VERSION_CONFLICT, "somebody else changed generation %u meanwhile",
+                      self->generation.number);
+    if (rc == SSO_OK)
+        rc = destruction_conditions(self, tx, &too_early, keep, err);
+    if (rc == SSO_OK)
+        rc = destruction_confirmed(self, tx, confirmed, err);
+    if (rc != SSO_OK)
+        return rc;
+    /* What was confirmed counts as it was asked for; a wish that was not is replaced. */
+    if (!*confirmed || self->row.confirmed_ms == 0 || self->row.destroying_ms != 0)
+        ask(self, older_backups);
+    rc = *confirmed ? begin_grace(self, tx, err) : put_row(self, tx, err);
+    if (rc == SSO_OK)
+        rc = console_record(self->ceremony,
+                            *confirmed ? "generation.destroying" : "generation.destroy-asked",
+                            self->statement, record, err);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, record, 1, err);
+    fault_point("destroy.first");
+    return rc == SSO_OK ? store_commit(&tx, err) : rc;
+}
+
+static enum sso_code first_step(struct destroying *self, struct sso_error *err)
+{
+    struct audit_record record;
+    bool older_backups = false, confirmed = false;
+    enum sso_code rc = look(self, &older_backups, err);
+    if (rc == SSO_OK)
+        rc = write_first(self, older_backups, &confirmed, &record, err);
+    if (rc != SSO_OK)
+        return rc;
+    fault_point("destroy.destroying");
+    console_keep_head(self->ceremony, &record, false);
+    if (confirmed)
+        return SSO_OK;
+    return sso_fail(err, SSO_CONFIRMATION_NEEDED,
+                    "dual control is on: let another SSO administrator say sso-hsm key confirm %u "
+                    "within ten minutes, then say this again",
+                    self->request->number);
+}
+
+/* --- the statement --- */
+
+/* For people and auditors; the audit has the text too, so one that is lost is no harm. */
+static void keep_statement(const struct destroying *self, const char *signature, const char *pem)
+{
+    char path[512];
+    const char *folder = self->ceremony->config->system.state_directory;
+    snprintf(path, sizeof path, "%s/statements", folder);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        console_warn("%s cannot be made: the statement stands in the audit only", path);
+        return;
+    }
+    snprintf(path, sizeof path, "%s/statements/generation-%u-%s", folder, self->generation.number,
+             generation_state_name(self->generation.state));
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool done = fd >= 0 && dprintf(fd, "%s\nsignature %s\n%s", self->statement, signature, pem) > 0;
+    if (fd >= 0)
+        done = fsync(fd) == 0 && done;
+    if (fd >= 0)
+        close(fd);
+    if (!done)
+        console_warn("%s was not written: the statement stands in the audit only", path);
+}
+
+static json_t *signed_statement(const struct destroying *self)
+{
+    uint8_t signature[AUDIT_SIGNATURE_BYTES];
+    char hex[2 * AUDIT_SIGNATURE_BYTES + 1] = "", pem[AUDIT_KEY_PEM_SIZE] = "";
+    struct sso_error problem = {0};
+    const struct signed_text text = {
+        .kind = "statement", .bytes = self->statement, .count = strlen(self->statement)};
+    if (signer_sign(self->ceremony, &self->signer, &text, signature, &problem) == SSO_OK &&
+        audit_key_pem(&self->signer.key, pem))
+        hex_encode(signature, sizeof signature, hex);
+    else
+        console_warn("the statement is not signed: %s", problem.detail);
+    keep_statement(self, hex, pem);
+    bool grace = self->generation.state == GENERATION_DESTROYING;
+    return json_pack(
+        "{s:I, s:s, s:o, s:s, s:o, s:o}", "generation", (json_int_t)self->generation.number,
+        "state", generation_state_name(self->generation.state), "until",
+        grace ? json_time(self->row.destroying_ms + self->row.grace_ms) : json_null(), "statement",
+        self->statement, "signature", json_text_or_null(hex), "public_key", json_text_or_null(pem));
+}
+
+/* --- both --- */
+
+static enum sso_code grace_is_over(const struct destroying *self, struct sso_error *err)
+{
+    int64_t left_ms = self->row.destroying_ms + self->row.grace_ms - wall_clock_ms();
+    json_t *until = json_time(self->row.destroying_ms + self->row.grace_ms);
+    enum sso_code rc =
+        left_ms <= 0
+            ? SSO_OK
+            : sso_fail(err, SSO_IN_USE,
+                       "generation %u may be destroyed from %s on; until then sso-hsm key "
+                       "retire %u takes it back",
+                       self->generation.number, json_string_value(until), self->generation.number);
+    json_decref(until);
+    return rc;
+}
+
+static enum sso_code read_state(struct destroying *self, struct sso_error *err)
+{
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(self->ceremony->store, STORE_WRITE, &tx, err);
+    return rc == SSO_OK ? destruction_count(self, tx, err) : rc;
+}
+
+enum sso_code ceremony_destroy(struct ceremony *ceremony, const struct destroy_request *request,
+                               json_t **result, struct sso_error *err)
+{
+    struct destroying self = {.ceremony = ceremony, .request = request};
+    enum sso_code rc = installation_open_all(ceremony, err);
+    if (rc == SSO_OK)
+        rc = read_state(&self, err);
+    if (rc == SSO_OK)
+        rc = signer_find(ceremony, &self.signer, err);
+    if (rc != SSO_OK)
+        return rc;
+    switch (self.generation.state) {
+    case GENERATION_RETIRED:
+        rc = first_step(&self, err);
+        break;
+    case GENERATION_DESTROYING:
+        if ((rc = grace_is_over(&self, err)) == SSO_OK)
+            rc = destruction_finish(&self, err);
+        break;
+    default:
+        snprintf(self.statement, sizeof self.statement, "generation %u is destroyed",
+                 request->number);
+        break;
+    }
+    if (rc == SSO_OK)
+        *result = signed_statement(&self);
+    if (rc == SSO_OK || rc == SSO_CONFIRMATION_NEEDED)
+        signer_sign_heads(ceremony, &self.signer);
+    return rc;
+}

@@ -1,0 +1,244 @@
+"""The end of a generation's life: retired, confirmed, destroyed, and proven not to be needed."""
+import hashlib
+import json
+import os
+import struct
+import subprocess
+
+import pytest
+
+from installation import Result, principal_of
+
+SENTENCE = "older backups become unreadable\n"
+
+
+def state(installation, number=1):
+    with installation.sql() as sql:
+        names = [None, "pending", "active", "retiring", "retired", "destroying", "destroyed"]
+        return names[sql.execute("SELECT state FROM generations WHERE number = ?",
+                                 [number]).fetchone()[0]]
+
+
+def refused(installation, code, *arguments, data=None):
+    before = state(installation)
+    done = installation.sso("key", *arguments, data=data, check=1)
+    assert done.problem["code"] == code, done
+    assert state(installation) == before
+    return done.problem["detail"]
+
+
+def keys_in_token(installation):
+    return installation.token.pkcs11_tool("-O", "--type", "secrkey").count("Secret Key Object")
+
+
+def rotate(installation):
+    installation.sso("rotate", "--no-backup", check=0)
+    assert state(installation) == "retired"
+
+
+@pytest.fixture
+def retired(running):
+    for n in range(5):
+        running.put("app", principal_of(n), f"secret {n}", status=201)
+    rotate(running)
+    return running
+
+
+@pytest.fixture
+def ready(retired):
+    retired.sso("db", "check", "--open", check=0)
+    return retired
+
+
+def destroy(installation, *arguments, data=SENTENCE, **options):
+    return installation.sso("key", "destroy", 1, "--for-ever", *arguments, data=data, **options)
+
+
+def all_open(installation):
+    installation.check_open()
+    assert installation.password("app", principal_of(3)) == "secret 3"
+
+
+def text(value):
+    data = value if isinstance(value, bytes) else value.encode()
+    return struct.pack(">I", len(data)) + data
+
+
+def signature_fits(installation, result):
+    """With openssl(1), from what the documents say and nothing else."""
+    with installation.sql() as sql:
+        system = sql.execute("SELECT id FROM system").fetchone()["id"]
+    digest = hashlib.sha256(text("sso-hsm signed text v1") + system + text("statement") +
+                            text(result["statement"])).digest()
+    raw = bytes.fromhex(result["signature"])
+
+    def integer(data):
+        data = data.lstrip(b"\0")
+        data = (b"\0" if data[0] & 0x80 else b"") + data
+        return b"\x02" + bytes([len(data)]) + data
+
+    body = integer(raw[:32]) + integer(raw[32:])
+    files = {}
+    for name, data in (("digest", digest), ("signature", b"\x30" + bytes([len(body)]) + body),
+                       ("key", result["public_key"].encode())):
+        files[name] = installation.directory / f"check-{name}"
+        files[name].write_bytes(data)
+    return subprocess.run(["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", files["key"], "-in",
+                           files["digest"], "-sigfile", files["signature"]],
+                          capture_output=True).returncode == 0
+
+
+def test_only_a_retired_generation(running):
+    running.sso("key", "generate", "--no-backup", check=0)
+    assert "active" in refused(running, "in_use", "destroy", 1)
+    refused(running, "in_use", "destroy", 2)
+    refused(running, "not_found", "destroy", 9)
+    refused(running, "in_use", "retire", 1)
+    assert state(running, 2) == "pending"
+    # One that was made and is not wanted.
+    assert running.sso("key", "retire", 2, check=0).json["state"] == "retired"
+    for wrong in ({}, {"state": "active"}, {"state": "retired", "compromised": True}):
+        running.api("PATCH", "/v1/generations/1", wrong, status=400)
+    running.sso("key", "destroy", check=2)
+    running.sso("key", "destroy", 1, "--grace", "soon", check=2)
+    assert keys_in_token(running) == 2
+
+
+def test_what_stands_against_it(retired):
+    assert "db check --open" in refused(retired, "in_use", "destroy", 1)
+    retired.sso("db", "check", "--open", check=0)
+    assert "drill" in refused(retired, "in_use", "destroy", 1)
+    assert "retired_keep" in refused(retired, "confirmation_needed", "destroy", 1, "--for-ever")
+    refused(retired, "confirmation_needed", "destroy", 1, "--for-ever", data="yes\n")
+    with retired.sql() as sql:
+        sql.execute("UPDATE credentials SET generation = 1 WHERE principal = ?", [principal_of(0)])
+    assert "1 rows" in refused(retired, "in_use", "destroy", 1, "--for-ever", data=SENTENCE)
+    with retired.sql() as sql:
+        sql.execute("UPDATE credentials SET generation = 2")
+        sql.execute("UPDATE sealed_keys SET generation = 1 WHERE purpose = 'policy'")
+    done = retired.sso("key", "destroy", 1, "--for-ever", data=SENTENCE)
+    assert done.code == 1 and state(retired) == "retired"
+    with retired.sql() as sql:
+        sql.execute("UPDATE sealed_keys SET generation = 2")
+        sql.execute("INSERT INTO quarantine (row_id, generation, code, reason, tries, since_ms,"
+                    " seen, retry) SELECT row_id, 1, 'row_corrupt', '', 1, 1, zeroblob(32), 0 FROM credentials LIMIT 1")
+    assert "quarantine" in refused(retired, "in_use", "destroy", 1, "--for-ever", data=SENTENCE)
+    assert keys_in_token(retired) == 2
+
+
+def test_two_steps_and_a_signed_statement(ready):
+    first = destroy(ready, "--grace", "7d", check=0).json
+    assert first["state"] == "destroying" == state(ready) and first["until"]
+    assert "0 rows, 0 sealed keys, 0 rows in quarantine" in first["statement"]
+    assert signature_fits(ready, first)
+    assert not signature_fits(ready, {**first, "statement": first["statement"] + "."})
+    assert "may be destroyed from" in refused(ready, "in_use", "destroy", 1, "--for-ever")
+    # Taken back while the grace lasts, then once more.
+    assert ready.sso("key", "retire", 1, check=0).json["state"] == "retired"
+    assert destroy(ready, "--grace", "1ms", check=0).json["state"] == "destroying"
+    assert keys_in_token(ready) == 2
+    last = destroy(ready, check=0).json
+    assert last["state"] == "destroyed" == state(ready) and last["until"] is None
+    assert signature_fits(ready, last) and keys_in_token(ready) == 1
+    kept = (ready.directory / "statements" / "generation-1-destroyed").read_text()
+    assert kept.startswith(last["statement"]) and last["signature"] in kept
+    assert destroy(ready, check=0).json["state"] == "destroyed"
+    all_open(ready)
+    ready.restart()
+    all_open(ready)
+    report = ready.sso("audit", "verify", check=0).json
+    assert report["ok"]
+    operations = [each["operation"] for each in ready.sso("audit", "export", check=0).lines]
+    for name in ("generation.retire", "generation.destroying", "generation.destroy",
+                 "generation.destroyed"):
+        assert name in operations
+
+
+def test_kept_long_enough_nothing_is_typed(make_installation):
+    it = make_installation(keys={"retired_keep": "1ms"})
+    it.init()
+    it.start()
+    it.create_app()
+    rotate(it)
+    it.sso("db", "check", "--open", check=0)
+    assert destroy(it, data=None, check=0).json["state"] == "destroying"
+
+
+def test_a_changed_row_of_a_destruction_is_refused(ready):
+    destroy(ready, check=0)
+    with ready.sql() as sql:
+        sql.execute("UPDATE destructions SET grace_ms = 0")
+    refused(ready, "policy_tampered", "destroy", 1, "--for-ever")
+    assert keys_in_token(ready) == 2
+
+
+def as_person(installation, person, *arguments, data=SENTENCE):
+    """The command as root, where the person at the console is another."""
+    done = subprocess.run(installation.command(*arguments), capture_output=True, cwd="/",
+                          input=data.encode(), timeout=600,
+                          env={**os.environ, "SUDO_UID": str(person.pw_uid)})
+    return Result(done)
+
+
+@pytest.mark.skipif(os.path.exists("/proc/self/loginuid") and
+                    open("/proc/self/loginuid").read().strip() not in ("4294967295", "-1"),
+                    reason="the login uid says who is at the console")
+def test_dual_control(make_installation, people):
+    admins = people.group("admins")
+    anna, bert = people.user(admins), people.user(admins)
+    it = make_installation(keys={"dual_control": "yes", "retired_keep": "1ms"},
+                           roles={"sso_admins": f"{admins},root"})
+    it.init()
+    it.start()
+    rotate(it)
+    it.sso("db", "check", "--open", check=0)
+    confirm = "/v1/generations/1:confirm"
+    assert it.api("POST", confirm, uid=bert.pw_uid).code == "not_found"
+    asked = as_person(it, anna, "key", "destroy", "1", "--for-ever", "--grace", "1ms")
+    assert asked.code == 1 and asked.problem["code"] == "confirmation_needed", asked
+    assert state(it) == "retired"
+    # Not by the same person, and not without a confirmation.
+    assert it.api("POST", confirm, uid=anna.pw_uid).code == "confirmation_needed"
+    again = as_person(it, anna, "key", "destroy", "1", "--for-ever", "--grace", "1ms")
+    assert again.problem["code"] == "confirmation_needed" and state(it) == "retired"
+    it.api("POST", confirm, uid=bert.pw_uid, status=200)
+    assert it.api("POST", confirm, uid=bert.pw_uid).code == "not_found"
+    assert it.api("POST", "/v1/generations/1", uid=bert.pw_uid).status == 404
+    first = as_person(it, anna, "key", "destroy", "1", "--for-ever", "--grace", "1ms")
+    assert first.code == 0 and first.json["state"] == "destroying" == state(it), first
+    assert as_person(it, bert, "key", "destroy", "1").json["state"] == "destroyed" == state(it)
+    with it.sql() as sql:
+        row = sql.execute("SELECT * FROM destructions").fetchone()
+    assert row["asked_by"] == anna.pw_name and row["confirmed_by"] == bert.pw_name
+
+
+POINTS = ["destroy.first", "destroy.destroying", "destroy.counted", "destroy.object",
+          "destroy.token", "store.commit"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_step_it_goes_on(fault_installation, point):
+    it = fault_installation
+    it.write_config(keys={"retired_keep": "1ms"})
+    it.init()
+    it.start()
+    it.create_app()
+    it.put("app", principal_of(3), "secret 3", status=201)
+    rotate(it)
+    it.sso("db", "check", "--open", check=0)
+    killed = False
+    for _ in range(8):
+        number = 2 if point == "store.commit" and state(it) == "destroying" else 1
+        done = subprocess.run(it.command("key", "destroy", "1", "--for-ever", "--grace", "1ms"),
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=600, cwd="/",
+                              env={**os.environ,
+                                   **({} if killed else {"SSO_HSM_FAULT": f"{point}:kill:{number}"})})
+        killed = killed or done.returncode == -9
+        assert done.returncode in (0, -9), done
+        it.sso("doctor", check=0)
+        if state(it) == "destroyed":
+            break
+    assert killed and state(it) == "destroyed" and keys_in_token(it) == 1
+    all_open(it)
+    assert it.sso("audit", "verify", check=0).json["ok"]
+    assert json.loads(it.sso("key", "destroy", "1", check=0).out)["state"] == "destroyed"
