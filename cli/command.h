@@ -57,6 +57,7 @@ COMMAND_FUNCTION(command_key_drill);
 COMMAND_FUNCTION(command_key_retire);
 COMMAND_FUNCTION(command_key_destroy);
 COMMAND_FUNCTION(command_key_confirm);
+COMMAND_FUNCTION(command_key_reshare);
 COMMAND_FUNCTION(command_key_mark_compromised);
 COMMAND_FUNCTION(command_key_exposed);
 COMMAND_FUNCTION(command_rotate_start);

@@ -2,8 +2,6 @@
 
 #include "cli/command.h"
 
-#define FROM_SHARES                                                                                \
-    "backup by shares comes with a later version; in this one a master secret has none"
 #define FROM_NODES "several nodes come with a later version; in this one there is one custodian"
 
 #define ROTATE_ARGUMENTS                                                                           \
@@ -134,6 +132,21 @@ const struct command command_table[] = {
     {"key confirm", COMMAND_API, "N",
      "Confirms, within ten minutes and as another person, that generation N may be destroyed.\n",
      command_key_confirm},
+    {"key reshare", COMMAND_DIRECT,
+     "--shares M/N [--shares-dir OLD] [--new-shares-dir NEW] [--passphrase] --backup-dir DIR",
+     "New backups of all live generations for new officers. M officers of the old share set open\n"
+     "the backups in DIR; new ones, each proven in the token, are written beside them for a new\n"
+     "set, and the old files and shares to destroy are named. The keys stay as they are: where an\n"
+     "old share may be in wrong hands, rotate to a new generation as well.\n"
+     "\n"
+     "  --shares M/N    the new set, as for `sso-hsm init`\n"
+     "  --shares-dir OLD      the old shares are the files share-* of this folder; else they are\n"
+     "                  typed at the terminal\n"
+     "  --new-shares-dir NEW  the new shares go to this empty folder; else to the screen\n"
+     "  --passphrase    the new shares want a passphrase\n"
+     "  --backup-dir DIR      where the backup files are and go\n" DIRECT FOR_ADMINS,
+     command_key_reshare},
+
     {"key mark-compromised", COMMAND_API, "N",
      "Says that the master secret of a generation is known to others. Nothing is wrapped under it\n"
      "any more: where it is the active one, writes are refused until a rotation has made another\n"
@@ -362,7 +375,6 @@ const struct command command_table[] = {
          FOR_ADMINS,
      command_db_check},
 
-    {"key reshare", COMMAND_LATER, "", FROM_SHARES, NULL},
     {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},
     {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},

@@ -227,6 +227,23 @@ static void put_rotation(struct encoder *out, struct rotation_manager *rotation)
     json_decref(status);
 }
 
+/* A generation without a backup, or one that was never drilled, has no line. */
+static void put_backup_ages(struct encoder *out, const struct generation *generation, size_t count)
+{
+    int64_t now_ms = wall_clock_ms();
+    put_family(out, "sso_hsm_backup_age_seconds", "gauge", "Age of each generation's backup.");
+    for (size_t i = 0; i < count; i++)
+        if (generation[i].backed_up_ms != 0)
+            put(out, "sso_hsm_backup_age_seconds{generation=\"%u\"} %" PRId64 "\n",
+                generation[i].number, (now_ms - generation[i].backed_up_ms) / 1000);
+    put_family(out, "sso_hsm_drill_age_seconds", "gauge",
+               "Time since each generation's backup was drilled.");
+    for (size_t i = 0; i < count; i++)
+        if (generation[i].last_drill_ms != 0)
+            put(out, "sso_hsm_drill_age_seconds{generation=\"%u\"} %" PRId64 "\n",
+                generation[i].number, (now_ms - generation[i].last_drill_ms) / 1000);
+}
+
 static void put_generations(struct encoder *out, struct store *store)
 {
     struct generation *generation = NULL;
@@ -250,6 +267,7 @@ static void put_generations(struct encoder *out, struct store *store)
     for (size_t i = 0; i < count; i++)
         put(out, "sso_hsm_generation_wraps_total{generation=\"%u\"} %" PRIu64 "\n",
             generation[i].number, generation[i].wraps);
+    put_backup_ages(out, generation, count);
     free(generation);
 }
 

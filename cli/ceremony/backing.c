@@ -62,7 +62,7 @@ static enum sso_code split(struct backing *backing, struct sso_error *err)
     return rc;
 }
 
-static enum sso_code make_set(const struct ceremony *ceremony, struct hsm *pool,
+enum sso_code backing_new_set(const struct ceremony *ceremony, struct hsm *pool,
                               struct backing *backing, struct sso_error *err)
 {
     uint8_t id[16];
@@ -159,7 +159,7 @@ enum sso_code backing_begin(struct ceremony *ceremony, struct hsm *pool,
     enum sso_code rc = check_paths(out, err);
     if (rc == SSO_OK)
         rc = options->share_set != NULL ? join_set(ceremony, out, err)
-                                        : make_set(ceremony, pool, out, err);
+                                        : backing_new_set(ceremony, pool, out, err);
     return rc;
 }
 
@@ -172,8 +172,8 @@ enum sso_code backing_keys(const struct ceremony *ceremony, struct backing *back
                                                             number, backing->keys, err);
 }
 
-static enum sso_code add_audit_keys(const struct ceremony *ceremony, const struct signer *signer,
-                                    struct backup_file *file, struct sso_error *err)
+enum sso_code backing_audit_keys(const struct ceremony *ceremony, const struct signer *signer,
+                                 struct backup_file *file, struct sso_error *err)
 {
     struct audit_key *keys = NULL;
     size_t count = 0;
@@ -208,7 +208,7 @@ enum sso_code backing_seal(struct ceremony *ceremony, struct backing *backing,
     file->wrapped = backing->backup.wrapped;
     file->canary = generation->canary;
     file->set = backing->set;
-    enum sso_code rc = add_audit_keys(ceremony, signer, file, err);
+    enum sso_code rc = backing_audit_keys(ceremony, signer, file, err);
     if (rc == SSO_OK)
         rc = backup_file_write(file, backing->keys, &backing->text, err);
     generation->backed_up_ms = file->written_ms;

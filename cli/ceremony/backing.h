@@ -66,6 +66,15 @@ enum sso_code backing_store(const struct ceremony *ceremony, const struct backin
 void backing_undo(struct backing *backing);
 void backing_end(struct backing *backing);
 
+/* For reshare, which has many files to one set: the new set, its secret and its shares; the audit
+ * signing keys that the database knows, and this signer's. */
+enum sso_code backing_new_set(const struct ceremony *ceremony, struct hsm *pool,
+                              struct backing *backing, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code backing_audit_keys(const struct ceremony *ceremony, const struct signer *signer,
+                                 struct backup_file *file, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* What the journal has to know. */
 void backing_journal(const struct backing *backing, struct journal_entry *out);
 /* "backup" of the command's result. */

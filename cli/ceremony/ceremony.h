@@ -84,6 +84,20 @@ enum sso_code ceremony_drill(struct ceremony *ceremony, const struct restore_wis
                              json_t **result, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* New backups of all live generations that have one, under a new share set: from the files in
+ * `backup_dir` and M shares of each set they are for. The new files go beside them. *result:
+ * {"share_set","shares","files":[…],"without_backup":[number],"to_destroy":{"files":[…],
+ * "share_sets":[…]},"transcript"}. */
+struct reshare_wish {
+    struct slip39_scheme scheme;
+    const char *shares_dir, *new_shares_dir; /* NULL: at the terminal */
+    const char *backup_dir;
+    bool passphrase;
+};
+enum sso_code ceremony_reshare(struct ceremony *ceremony, const struct reshare_wish *wish,
+                               json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* Evidence, taken anew. number 0: the active generation. *result: the object of `key show`. */
 enum sso_code ceremony_show(struct ceremony *ceremony, uint32_t number, json_t **result,
                             struct sso_error *err) __attribute__((warn_unused_result));

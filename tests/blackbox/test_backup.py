@@ -303,6 +303,52 @@ def test_gcm_generation_restores(make_installation):
     backup.installation.check_open()
 
 
+# --- new officers ---
+
+def reshare(backup, folder, shares="2/2", numbers=(1, 2), **options):
+    new = backup.installation.directory / "new-officers"
+    new.mkdir(exist_ok=True)
+    return backup.installation.sso("key", "reshare", "--shares", shares, "--shares-dir",
+                                   backup.bring(*numbers), "--new-shares-dir", new, "--backup-dir",
+                                   folder, **options), new
+
+
+def test_new_officers_take_over(backup):
+    installation = backup.installation
+    folder = installation.directory / "backups"
+    folder.mkdir()
+    second = folder / "generation-2"
+    installation.sso("key", "generate", "--share-set", backup.made["share_set"], "--shares-dir",
+                     backup.bring(1, 2), "--backup", second, check=0)
+    installation.sso("key", "generate", "--no-backup", check=0)
+    missing, _ = reshare(backup, folder)
+    assert missing.code == 1 and missing.problem["code"] == "not_found", missing
+    assert "generation 1" in missing.problem["detail"]
+    backup.file.rename(folder / "generation-1")
+    few, _ = reshare(backup, folder, numbers=(3,))
+    assert few.problem["code"] == "too_few_shares"
+    assert sorted(path.name for path in folder.iterdir()) == ["generation-1", "generation-2",
+                                                              "generation-2.transcript"]
+    done, new = reshare(backup, folder)
+    assert done.code == 0, done
+    done = done.json
+    assert done["without_backup"] == [3] and len(done["files"]) == 2
+    assert done["to_destroy"] == {"files": [str(folder / "generation-1"), str(second)],
+                                  "share_sets": [backup.made["share_set"]]}
+    assert Path(done["transcript"]).exists()
+    installation.start()
+    listed = installation.sso("key", "list", check=0).json["generations"]
+    assert [each["share_set"] for each in listed] == [done["share_set"], done["share_set"], None]
+    installation.stop()
+    backup.lose_token()
+    again = installation.sso("key", "restore", done["files"][0], "--shares-dir", new, check=0).json
+    assert again["number"] == 1
+    installation.sso("key", "restore", done["files"][1], "--shares-dir", new, check=0)
+    installation.sso("db", "check", "--open")
+    wrong = backup.drill(1, 2, file=done["files"][0], check=1)
+    assert wrong.problem["code"] == "wrong_shares"
+
+
 # --- without our programs ---
 
 def test_a_stranger_restores_with_openssl(kept):
