@@ -16,6 +16,7 @@ struct body {
         struct evidence evidence;
         struct check check;
         struct hello_reply hello;
+        struct measurement measurement;
     };
     struct key_item item;
     uint8_t row_key[ROW_KEY_BYTES];
@@ -26,6 +27,7 @@ enum body_kind {
     BODY_EVIDENCE,
     BODY_CHECK,
     BODY_HELLO,
+    BODY_MEASUREMENT,
     BODY_ITEM,
     BODY_RESULT,
     BODIES
@@ -42,6 +44,8 @@ static bool get(struct decoder *in, enum body_kind kind, enum frame_kind batch, 
         return frame_get_check(in, &body->check);
     case BODY_HELLO:
         return frame_get_hello_reply(in, &body->hello);
+    case BODY_MEASUREMENT:
+        return frame_get_measurement(in, &body->measurement);
     case BODY_ITEM:
         frame_get_item(in, batch, &body->item);
         return !in->failed;
@@ -68,6 +72,9 @@ static void put(struct encoder *out, enum body_kind kind, enum frame_kind batch,
         break;
     case BODY_HELLO:
         frame_put_hello_reply(out, &body->hello);
+        break;
+    case BODY_MEASUREMENT:
+        frame_put_measurement(out, &body->measurement);
         break;
     case BODY_ITEM:
         frame_put_item(out, batch, &body->item);
