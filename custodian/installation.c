@@ -9,6 +9,7 @@
 #include "custodian/snapshot.h"
 #include "custodian/ticket_keys.h"
 
+#define RETIRED_OPEN_MAX 16
 #define TAMPERING_SHOWN_MS (3600 * 1000)
 
 /* What went wrong, as a request is told: some codes are for commands and have no meaning in HTTP.
@@ -139,6 +140,19 @@ static enum sso_code open_generation(struct custodian *custodian, const struct s
     return rc;
 }
 
+/* No row is on a retired generation; the last few stay open all the same, for one that another hand
+ * put back, but not without end. */
+static bool is_long_retired(const struct snapshot *now, const struct generation *generation)
+{
+    size_t later = 0;
+    if (generation->state != GENERATION_RETIRED && generation->state != GENERATION_DESTROYING)
+        return false;
+    for (size_t i = 0; i < now->generation_count; i++)
+        later += now->generation[i].number > generation->number &&
+                 now->generation[i].state >= GENERATION_RETIRED;
+    return later >= RETIRED_OPEN_MAX;
+}
+
 /* One old generation that does not open takes only its own rows out of service. The outcome is that
  * of the newest one which the rows call active. */
 static enum sso_code open_generations(struct custodian *custodian, const struct snapshot *now,
@@ -151,7 +165,7 @@ static enum sso_code open_generations(struct custodian *custodian, const struct 
         if (generation->state == 0)
             continue; /* damaged: neither opened nor, where it is open, taken for another's */
         keyring_know(custodian->keyring, &generation->number, 1);
-        if (generation->state == GENERATION_DESTROYED) {
+        if (generation->state == GENERATION_DESTROYED || is_long_retired(now, generation)) {
             keyring_forget(custodian->keyring, generation->number);
             continue;
         }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "custodian/custodian.h"
 #include "custodian/live_latency.h"
@@ -21,7 +22,9 @@ struct rotation_manager {
     struct custodian *custodian;
     struct live_latency latency;
     struct rotation_job *job;
-    pthread_mutex_t change; /* one start, change or take-up at a time */
+    pthread_mutex_t change;            /* one start, change or take-up at a time */
+    int64_t review_ms;                 /* boot clock: when the quarantine is looked at next */
+    uint64_t settled_id, settled_rows; /* the rotation and count that were taken up for it last */
     atomic_bool closing;
 };
 
@@ -59,6 +62,63 @@ void rotation_manager_free(struct rotation_manager **manager)
     free(gone);
 }
 
+/* --- rows that somebody repaired --- */
+
+struct repair_write {
+    const struct policy *policy;
+    const struct repaired *repaired;
+    struct rotation rotation;
+};
+
+static enum sso_code write_repaired(struct store_tx *tx, void *context, struct sso_error *err)
+{
+    struct repair_write *write = context;
+    return rewrap_reopen_repaired(tx, write->policy, write->repaired, &write->rotation, err);
+}
+
+static enum sso_code take_up_repaired(struct rotation_manager *manager,
+                                      const struct repaired *repaired, struct sso_error *err)
+{
+    struct custodian *custodian = manager->custodian;
+    struct repair_write write = {.policy = &custodian->policy, .repaired = repaired};
+    struct audit_record record = {.actor = "sso-custodian", .how = "self"};
+    snprintf(record.node, sizeof record.node, "%s", custodian->node);
+    snprintf(record.operation, sizeof record.operation, "rotation.retry");
+    snprintf(record.target, sizeof record.target, "rows repaired");
+    snprintf(record.outcome, sizeof record.outcome, "ok");
+    enum sso_code rc = committer_run(custodian->committer, write_repaired, &write, &record, 1, err);
+    if (rc == SSO_OK && write.rotation.state == ROTATION_RUNNING)
+        rc = rotation_job_begin(manager->job, &write.rotation, &record, err);
+    return rc;
+}
+
+/* Every poll_interval. Rows that do not move although they look repaired come back with another
+ * digest or not at all; where only the count of rows fell, once is enough for each count. */
+static void review_quarantine(struct rotation_manager *manager, const struct rotation *latest)
+{
+    struct custodian *custodian = manager->custodian;
+    struct repaired repaired = {0};
+    struct sso_error problem = {0};
+    if (latest->state != ROTATION_COMPLETED_WITH_ERRORS || boot_clock_ms() < manager->review_ms)
+        return;
+    pthread_rwlock_rdlock(&custodian->lock);
+    manager->review_ms = boot_clock_ms() + (int64_t)custodian->poll_interval_ms;
+    pthread_rwlock_unlock(&custodian->lock);
+    enum sso_code rc = rewrap_find_repaired(custodian->store, custodian->keyring,
+                                            &custodian->policy, &repaired, &problem);
+    bool fewer = repaired.settled &&
+                 (manager->settled_id != latest->id || manager->settled_rows != latest->failed);
+    if (rc == SSO_OK && (repaired.count != 0 || fewer)) {
+        manager->settled_id = latest->id;
+        manager->settled_rows = latest->failed;
+        rc = take_up_repaired(manager, &repaired, &problem);
+    }
+    free(repaired.row_id);
+    if (rc != SSO_OK)
+        log_line(LOG_LEVEL_WARNING, "the quarantine could not be looked at", "reason",
+                 problem.detail, NULL);
+}
+
 /* --- starting --- */
 
 void rotation_manager_take_up(struct rotation_manager *manager)
@@ -76,6 +136,8 @@ void rotation_manager_take_up(struct rotation_manager *manager)
         if (unfinished && rotation_job_begin(manager->job, &rotation, &itself, &problem) != SSO_OK)
             log_line(LOG_LEVEL_ERROR, "rotation not taken up", "reason", problem.detail, NULL);
         rotation_events_refresh(manager->custodian);
+        if (!unfinished)
+            review_quarantine(manager, &rotation);
     }
     pthread_mutex_unlock(&manager->change);
 }

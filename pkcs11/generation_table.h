@@ -8,8 +8,6 @@
 
 #include "pkcs11/hsm.h"
 
-#define GENERATIONS_MAX 64 /* open at once; retired ones are closed */
-
 struct generation_table {
     pthread_mutex_t mutex;
     struct generation_key key[GENERATIONS_MAX];

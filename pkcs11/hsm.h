@@ -27,6 +27,9 @@
 
 struct hsm;
 
+/* Open at once in a pool. Retired generations but the last few are closed. */
+#define GENERATIONS_MAX 256
+
 /* One row key on its way. `row_key` points to ROW_KEY_BYTES in locked memory owned by the caller:
  * filled by make and unwrap, read by wrap, unused (may be NULL) by rewrap. */
 struct key_item {

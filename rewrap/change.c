@@ -87,6 +87,18 @@ enum sso_code rewrap_reopen(struct store_tx *tx, const struct policy *policy,
     }
 }
 
+enum sso_code rewrap_reopen_repaired(struct store_tx *tx, const struct policy *policy,
+                                     const struct repaired *repaired, struct rotation *rotation,
+                                     struct sso_error *err)
+{
+    enum sso_code rc = latest(tx, rotation, err);
+    if (rc != SSO_OK || rotation->state != ROTATION_COMPLETED_WITH_ERRORS || rotation->dry_run)
+        return rc;
+    for (size_t i = 0; rc == SSO_OK && i < repaired->count; i++)
+        rc = store_quarantine_retry(tx, repaired->row_id[i], err);
+    return rc == SSO_OK ? set_going(tx, policy, rotation, err) : rc;
+}
+
 enum sso_code rewrap_retry_quarantined(struct store_tx *tx, const struct policy *policy,
                                        struct rotation *rotation, struct sso_error *err)
 {

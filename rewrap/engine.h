@@ -154,7 +154,9 @@ struct mover {
     struct key_item item[BATCH_ROWS];
     size_t index[BATCH_ROWS]; /* item[k] is of row[index[k]] */
     size_t item_count;
-    uint8_t *row_keys; /* BATCH_ROWS * ROW_KEY_BYTES of locked memory */
+    uint8_t *row_keys;  /* BATCH_ROWS * ROW_KEY_BYTES of locked memory */
+    uint8_t *spare_key; /* behind row_keys: of one row that is looked at by itself */
+    uint32_t lost;     /* a generation whose key is in no token: its rows need no asking; 0: none */
     bool renewing;     /* the items are rows to be renewed */
     uint8_t *new_keys; /* as row_keys; NULL where the job renews nothing */
     struct patience patience;

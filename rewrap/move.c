@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include "common/clock.h"
 #include "common/fault.h"
 
@@ -96,6 +98,25 @@ static bool is_missing(enum sso_code code)
     return code == SSO_HSM_UNAVAILABLE || code == SSO_NO_MASTER_SECRET;
 }
 
+/* The token says that it holds no key. That of the row's generation, or the target's? Asked once
+ * for all rows of a generation. */
+static bool is_lost(struct mover *mover, const struct batch *batch, size_t k)
+{
+    const struct credential_row *row = &batch->row[mover->index[k]];
+    if (mover->lost == row->generation)
+        return true;
+    struct key_item item = {
+        .generation = row->generation, .wrapped = row->wrapped, .row_key = mover->spare_key};
+    row_binding_digest(mover->engine->job->policy->system_id, row, item.binding);
+    enum sso_code rc =
+        keyring_unwrap(mover->engine->job->keyring, HSM_BULK, &item, 1, hsm_deadline_ms(), NULL);
+    bool lost = rc == SSO_NO_MASTER_SECRET || (rc == SSO_OK && item.code == SSO_NO_MASTER_SECRET);
+    OPENSSL_cleanse(mover->spare_key, ROW_KEY_BYTES);
+    if (lost)
+        mover->lost = row->generation;
+    return lost;
+}
+
 /* What the HSM said of item k. SSO_OK: the row's fate is decided, or it goes again by itself. */
 static enum sso_code settle(struct mover *mover, struct batch *batch, size_t k,
                             struct sso_error *err)
@@ -122,6 +143,13 @@ static enum sso_code settle(struct mover *mover, struct batch *batch, size_t k,
                         "workers of the token died each time they were given this wrapped row key");
         return SSO_OK;
     default:
+        if (item->code == SSO_NO_MASTER_SECRET && is_lost(mover, batch, k)) {
+            outcome_bad(batch, i, item->code,
+                        "the token does not hold the key of generation %" PRIu32
+                        ": see sso-hsm key list, and sso-hsm key restore",
+                        batch->row[i].generation);
+            return SSO_OK;
+        }
         /* Nobody knows when it will be: a generation that is in no token must not hold up all
          * others. It is tried again with `retry-quarantined`. */
         if (is_missing(item->code) &&

@@ -6,6 +6,9 @@
 
 #include "common/clock.h"
 
+/* What every worker can have open, and some retired ones. */
+#define LIVE_GENERATIONS_MAX (GENERATIONS_MAX - 32)
+
 static enum sso_code check_target(const struct generation *target, struct sso_error *err)
 {
     if (target->state != GENERATION_PENDING)
@@ -31,18 +34,25 @@ static enum sso_code check_target(const struct generation *target, struct sso_er
 static enum sso_code check_others(const struct generation *list, size_t count,
                                   const struct generation *target, struct sso_error *err)
 {
-    size_t active = 0;
+    size_t active = 0, live = 0;
     for (size_t i = 0; i < count; i++) {
         const struct generation *other = &list[i];
         if (other->state == 0)
             continue;
         active += other->state == GENERATION_ACTIVE;
+        live += other->state < GENERATION_RETIRED;
         if (other->state != GENERATION_PENDING && other->number > target->number)
             return sso_fail(err, SSO_BAD_REQUEST,
                             "generation %u is older than generation %u, which is %s: rows only "
                             "move to a later one; make one with sso-hsm key generate",
                             target->number, other->number, generation_state_name(other->state));
     }
+    if (live > LIVE_GENERATIONS_MAX)
+        return sso_fail(err, SSO_IN_USE,
+                        "%zu generations are neither retired nor destroyed: take up the last "
+                        "rotation with sso-hsm rotate resume, so that their rows reach the newest "
+                        "one, before another begins",
+                        live);
     if (active != 1)
         return sso_fail(err, SSO_NO_MASTER_SECRET,
                         "%zu generations are active, not one: see sso-hsm key list", active);

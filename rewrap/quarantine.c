@@ -1,6 +1,7 @@
 /* How a quarantined row was seen, so that a repaired one is noticed. */
 #include "rewrap/engine.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/digest.h"
@@ -42,5 +43,105 @@ enum sso_code quarantine_see(struct store_tx *tx, const uint8_t row_id[static RO
         return sso_fail(err, rc, "%s", why.detail);
     rc = digest_row(&row, seen, err);
     credential_row_free(&row);
+    return rc;
+}
+
+/* --- repaired rows --- */
+
+/* More than these are tried again by `retry-quarantined` only. */
+#define LOOKED_AT_MAX 10000
+
+static enum sso_code read_entries(struct store *store, struct rotation *rotation,
+                                  struct quarantine_entry **list, size_t *count, bool *settled,
+                                  struct sso_error *err)
+{
+    struct quarantine_count counted = {0};
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_rotation_latest(tx, rotation, err);
+    if (rc != SSO_OK || rotation->state != ROTATION_COMPLETED_WITH_ERRORS || rotation->dry_run)
+        return rc == SSO_NOT_FOUND ? SSO_OK : rc;
+    rc = store_quarantine_count(tx, &counted, err);
+    *settled = rc == SSO_OK && counted.rows < rotation->failed;
+    if (rc == SSO_OK && counted.rows != 0 && counted.rows <= LOOKED_AT_MAX)
+        rc = store_quarantine_list(tx, list, count, err);
+    return rc;
+}
+
+/* Does the entry's generation open again? Any answer about the row's own key says that it does. One
+ * whose key is not in the token is forgotten, so that the keyring's owner opens it anew when it is.
+ */
+static bool opens_again(struct store *store, struct keyring *keyring, const struct policy *policy,
+                        const struct quarantine_entry *entry)
+{
+    struct credential_row row = {0};
+    STORE_TX_AUTO tx = NULL;
+    if (!keyring_has(keyring, entry->generation) ||
+        store_begin(store, STORE_READ, &tx, NULL) != SSO_OK ||
+        store_credential_get_by_id(tx, entry->row_id, &row, NULL) != SSO_OK)
+        return false;
+    store_rollback(&tx);
+    uint8_t *row_key = secret_alloc(ROW_KEY_BYTES);
+    struct key_item item = {
+        .generation = row.generation, .wrapped = row.wrapped, .row_key = row_key};
+    row_binding_digest(policy->system_id, &row, item.binding);
+    enum sso_code rc = SSO_NO_MEMORY;
+    if (row_key != NULL)
+        rc = keyring_unwrap(keyring, HSM_BULK, &item, 1, hsm_deadline_ms(), NULL);
+    if (rc == SSO_OK)
+        rc = item.code;
+    bool opens = rc == SSO_OK || rc == SSO_ROW_CORRUPT;
+    if (rc == SSO_NO_MASTER_SECRET)
+        keyring_forget(keyring, entry->generation);
+    secret_dealloc(row_key);
+    credential_row_free(&row);
+    return opens;
+}
+
+static bool waits_for_token(const struct quarantine_entry *entry)
+{
+    return entry->code == SSO_NO_MASTER_SECRET || entry->code == SSO_HSM_UNAVAILABLE;
+}
+
+static enum sso_code has_changed(struct store *store, const struct quarantine_entry *entry,
+                                 bool *changed, struct sso_error *err)
+{
+    uint8_t now[QUARANTINE_SEEN_BYTES];
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = quarantine_see(tx, entry->row_id, now, err);
+    *changed = rc == SSO_OK && memcmp(now, entry->seen, sizeof now) != 0;
+    return rc;
+}
+
+enum sso_code rewrap_find_repaired(struct store *store, struct keyring *keyring,
+                                   const struct policy *policy, struct repaired *out,
+                                   struct sso_error *err)
+{
+    struct quarantine_entry *list = NULL;
+    struct rotation rotation;
+    size_t count = 0;
+    uint32_t asked = 0; /* the generation that was asked for last */
+    bool back = false;  /* and what was answered */
+    *out = (struct repaired){0};
+    enum sso_code rc = read_entries(store, &rotation, &list, &count, &out->settled, err);
+    if (rc == SSO_OK && count != 0 && (out->row_id = calloc(count, sizeof *out->row_id)) == NULL)
+        rc = sso_fail(err, SSO_NO_MEMORY, "no memory for %zu rows in quarantine", count);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        bool repaired = list[i].retry;
+        if (!repaired)
+            rc = has_changed(store, &list[i], &repaired, err);
+        if (rc == SSO_OK && !repaired && waits_for_token(&list[i])) {
+            if (asked != list[i].generation)
+                back = opens_again(store, keyring, policy, &list[i]);
+            asked = list[i].generation;
+            repaired = back;
+        }
+        if (rc == SSO_OK && repaired)
+            memcpy(out->row_id[out->count++], list[i].row_id, ROW_ID_BYTES);
+    }
+    free(list);
     return rc;
 }

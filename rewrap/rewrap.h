@@ -80,6 +80,24 @@ enum sso_code rewrap_retry_quarantined(struct store_tx *tx, const struct policy 
                                        struct rotation *rotation, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* Rows of the quarantine that somebody repaired: changed since they were quarantined, or of a
+ * generation that was open in no token and is now. malloc: free(3). Finds none where the latest
+ * rotation did not end with errors, or was a dry run, or where more rows are in quarantine than can
+ * be looked at now and then. *settled: rows left the quarantine by themselves, so that finish may
+ * count less. Calls the HSM. */
+struct repaired {
+    uint8_t (*row_id)[ROW_ID_BYTES];
+    size_t count;
+    bool settled;
+};
+enum sso_code rewrap_find_repaired(struct store *store, struct keyring *keyring,
+                                   const struct policy *policy, struct repaired *out,
+                                   struct sso_error *err) __attribute__((warn_unused_result));
+/* They are to be tried again, and the rotation is reopened. */
+enum sso_code rewrap_reopen_repaired(struct store_tx *tx, const struct policy *policy,
+                                     const struct repaired *repaired, struct rotation *rotation,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+
 /* Runs the job until it ends; job->rotation.state is preparing or running. SSO_OK: it ended or
  * stopped as asked, job->rotation says how. Any other: the job is `failed`, or, where
  * job->rotation.state is still preparing or running, it was asked to stop while the database could

@@ -220,13 +220,14 @@ static struct mover *mover_new(struct engine *engine)
         return NULL;
     mover->engine = engine;
     mover->patience.engine = engine;
-    mover->row_keys = secret_alloc((size_t)BATCH_ROWS * ROW_KEY_BYTES);
+    mover->row_keys = secret_alloc((size_t)(BATCH_ROWS + 1) * ROW_KEY_BYTES);
     if (engine->renew_born != 0)
         mover->new_keys = secret_alloc((size_t)BATCH_ROWS * ROW_KEY_BYTES);
     if (mover->row_keys == NULL || (mover->new_keys == NULL && engine->renew_born != 0)) {
         mover_free(mover);
         return NULL;
     }
+    mover->spare_key = mover->row_keys + (size_t)BATCH_ROWS * ROW_KEY_BYTES;
     return mover;
 }
 

@@ -6,6 +6,8 @@
 #include "common/secret.h"
 
 #define DEADLINE_MS 60000
+/* Of retired generations only those among so many of the last ones are opened. */
+#define RETIRED_OPENED 16
 
 /* A token that may be switched off after a rotation has only these. A row that stands on one all
  * the same is found where rows are opened. */
@@ -21,7 +23,8 @@ static void check_generations(struct ceremony *ceremony, struct findings *findin
         struct sso_error problem = {0};
         enum sso_code rc = policy_check_generation(&ceremony->policy, generation, &problem);
         if (rc == SSO_OK && generation->state != GENERATION_DESTROYING &&
-            generation->state != GENERATION_DESTROYED)
+            generation->state != GENERATION_DESTROYED &&
+            !(may_be_away(generation) && ceremony->generation_count - i > RETIRED_OPENED))
             rc = installation_open_generation(ceremony, generation, &problem);
         if (rc != SSO_POLICY_TAMPERED && may_be_away(generation))
             rc = SSO_OK;

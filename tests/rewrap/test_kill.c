@@ -47,10 +47,12 @@ static int run_process(const struct installation *in, const char *fault)
 static struct installation in;
 static bool has_fault_points;
 
-static void plan(void)
+/* Every second rotation renews the rows. */
+static void plan(bool renewing)
 {
     struct rewrap_job job;
-    plan_job(&in, &job, make_generation(&in, SUITE_AES256_KW), NULL);
+    plan_job(&in, &job, make_generation(&in, SUITE_AES256_KW),
+             &(struct rotation){.reencrypt = renewing});
 }
 
 /* One long life of rows: whatever happened, each opens, and the job's counts are exact. */
@@ -74,7 +76,7 @@ static int make(void **state)
     (void)state;
     installation_make(&in, SUITE_AES256_KW);
     add_credentials(&in, 0, ROWS);
-    plan();
+    plan(false);
     int status = run_process(&in, "rotation.prepare:kill");
     has_fault_points = WIFSIGNALED(status);
     return 0;
@@ -87,7 +89,23 @@ static int clear(void **state)
     return 0;
 }
 
-static void goes_on_after_a_kill_at(const char *point, unsigned passage)
+static void check_born(uint32_t to)
+{
+    const struct scan_options options = {.limit = ROWS};
+    struct scan_position position = {0};
+    struct credential_row *rows = calloc(ROWS, sizeof *rows);
+    size_t count;
+    STORE_TX_AUTO tx = NULL;
+    assert_non_null(rows);
+    OK(store_begin(in.store, STORE_READ, &tx, &problem));
+    OK(store_credential_scan(tx, &options, &position, rows, &count, &problem));
+    assert_int_equal(count, ROWS);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(rows[i].born, to);
+    free(rows);
+}
+
+static void goes_on_after_a_kill_at(const char *point, unsigned passage, bool renewing)
 {
     char fault[80];
     struct rotation rotation;
@@ -97,7 +115,7 @@ static void goes_on_after_a_kill_at(const char *point, unsigned passage)
     }
     read_rotation(&in, &rotation);
     if (rotation.state != ROTATION_PREPARING)
-        plan();
+        plan(renewing);
     read_rotation(&in, &rotation);
     snprintf(fault, sizeof fault, "%s:kill:%u", point, passage);
     int status = run_process(&in, fault);
@@ -107,13 +125,20 @@ static void goes_on_after_a_kill_at(const char *point, unsigned passage)
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
     check_after(rotation.to);
+    if (rotation.reencrypt)
+        check_born(rotation.to);
 }
 
 #define KILL_TEST(name, point, passage)                                                            \
     static void name(void **state)                                                                 \
     {                                                                                              \
         (void)state;                                                                               \
-        goes_on_after_a_kill_at(point, passage);                                                   \
+        goes_on_after_a_kill_at(point, passage, false);                                            \
+    }                                                                                              \
+    static void name##_renewing(void **state)                                                      \
+    {                                                                                              \
+        (void)state;                                                                               \
+        goes_on_after_a_kill_at(point, passage, true);                                             \
     }
 
 KILL_TEST(at_prepare, "rotation.prepare", 1)
@@ -140,6 +165,16 @@ int main(int argc, char **argv)
         cmocka_unit_test(before_second_commit),
         cmocka_unit_test(before_finish),
         cmocka_unit_test(after_finish),
+        cmocka_unit_test(at_prepare_renewing),
+        cmocka_unit_test(before_switch_renewing),
+        cmocka_unit_test(after_switch_renewing),
+        cmocka_unit_test(with_first_batch_in_hand_renewing),
+        cmocka_unit_test(with_fifth_batch_in_hand_renewing),
+        cmocka_unit_test(before_first_commit_renewing),
+        cmocka_unit_test(after_first_commit_renewing),
+        cmocka_unit_test(before_second_commit_renewing),
+        cmocka_unit_test(before_finish_renewing),
+        cmocka_unit_test(after_finish_renewing),
     };
     testing_start();
     if (argc == 3 && strcmp(argv[1], "run") == 0)

@@ -96,6 +96,15 @@ static size_t still_open(struct installation *in, const struct disclosed *disclo
     return opened;
 }
 
+static void set_state(struct installation *in, struct store_tx *tx, struct generation *generation,
+                      enum generation_state to)
+{
+    generation->state = to;
+    generation->version++;
+    policy_tag_generation(&in->policy, generation);
+    OK(store_generation_update(tx, generation, &problem));
+}
+
 static void check_all_open(struct installation *in, uint32_t to, size_t rows)
 {
     size_t unopened;
@@ -251,6 +260,48 @@ static void moves_nothing_to_a_compromised_target(void **state)
     installation_remove(&in);
 }
 
+#define UNFINISHED 70 /* more than 64, at which a rotation once broke */
+
+/* Again and again without finishing: every row opens all the time, and all end on the newest. */
+static void goes_through_many_generations(void **state)
+{
+    (void)state;
+    struct installation in;
+    struct rewrap_job job;
+    size_t unopened;
+    installation_make(&in, SUITE_AES256_KW);
+    for (unsigned n = 0; n < UNFINISHED; n++) {
+        add_credentials(&in, n * 3, 3);
+        uint32_t to = make_generation(&in, n % 2 == 0 ? SUITE_AES256_GCM : SUITE_AES256_KW);
+        plan_job(&in, &job, to, NULL);
+        OK(open_generation(&in, to, &problem));
+        struct store_tx *tx = NULL;
+        OK(store_begin(in.store, STORE_WRITE, &tx, &problem));
+        struct generation target, former;
+        OK(store_generation_hold(tx, to - 1, STORE_EXCLUSIVE, &former, &problem));
+        OK(store_generation_hold(tx, to, STORE_EXCLUSIVE, &target, &problem));
+        set_state(&in, tx, &former, GENERATION_RETIRING);
+        set_state(&in, tx, &target, GENERATION_ACTIVE);
+        OK(rewrap_cancel(tx, &job.rotation, &problem));
+        OK(store_commit(&tx, &problem));
+    }
+    assert_int_equal(open_all(&in, 0, &unopened), UNFINISHED * 3);
+    assert_int_equal(unopened, 0);
+    uint32_t to = make_generation(&in, SUITE_AES256_KW);
+    plan_job(&in, &job, to, NULL);
+    assert_non_null(strstr(job.rotation.from, "1,2,3,"));
+    assert_non_null(strstr(job.rotation.from, ",69,70"));
+    OK(rewrap_run(&job, &problem));
+    assert_int_equal(job.rotation.state, ROTATION_COMPLETED);
+    check_all_open(&in, to, UNFINISHED * 3);
+    struct generation *list = NULL;
+    size_t count = list_generations(&in, &list);
+    for (size_t i = 0; i + 1 < count; i++)
+        assert_int_equal(list[i].state, GENERATION_RETIRED);
+    free(list);
+    installation_remove(&in);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +310,7 @@ int main(void)
         cmocka_unit_test(renews_from_one_suite_to_another),
         cmocka_unit_test(renews_what_a_compromised_generation_opened),
         cmocka_unit_test(quarantines_what_cannot_be_renewed),
+        cmocka_unit_test(goes_through_many_generations),
         cmocka_unit_test(moves_nothing_to_a_compromised_target),
     };
     testing_start();
