@@ -367,11 +367,14 @@ const struct command command_table[] = {
      "of [roles] sso_admins or auditors; root too.\n",
      command_audit_verify},
 
-    {"db check", COMMAND_DIRECT, "[--open]",
+    {"db check", COMMAND_DIRECT, "[--open] [--against-audit]",
      "Checks the structure of the database. Exit 3 where something is wrong.\n"
      "\n"
      "  --open          also checks every policy tag, and opens every row and sealed key through\n"
-     "                  the token; names each that fails. The custodian may run.\n" DIRECT
+     "                  the token, with all workers; names each that fails and why. The custodian\n"
+     "                  may run\n"
+     "  --against-audit compares each row with the records of its writes and deletes: names those\n"
+     "                  that are older than the audit, missing, deleted, or unknown to it\n" DIRECT
          FOR_ADMINS,
      command_db_check},
 

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/arguments.h"
 #include "cli/command.h"
@@ -34,10 +35,10 @@ static void print_report(const json_t *report)
 
 COMMAND_FUNCTION(command_db_check)
 {
-    bool open = false;
+    struct check_wish wish = {.show_progress = !cli->json && isatty(STDERR_FILENO) == 1};
     const struct option_row options[] = {
-        {"open", OPTION_FLAG, &open, NULL},
-        {"against-audit", OPTION_LATER, NULL, NULL},
+        {"open", OPTION_FLAG, &wish.open, NULL},
+        {"against-audit", OPTION_FLAG, &wish.against_audit, NULL},
         {NULL, 0, NULL, NULL},
     };
     struct arguments arguments;
@@ -48,9 +49,10 @@ COMMAND_FUNCTION(command_db_check)
     struct ceremony *ceremony = NULL;
     json_t *report = NULL;
     if (rc == SSO_OK)
-        rc = prepare_ceremony(cli, CEREMONY_ADMIN | (open ? CEREMONY_TOKEN : 0), &ceremony, err);
+        rc = prepare_ceremony(cli, CEREMONY_ADMIN | (wish.open ? CEREMONY_TOKEN : 0), &ceremony,
+                              err);
     if (rc == SSO_OK)
-        rc = ceremony_check_database(ceremony, open, &report, err);
+        rc = ceremony_check_database(ceremony, &wish, &report, err);
     ceremony_end(&ceremony);
     if (rc == SSO_OK && cli->json)
         rc = output_json(report, err);

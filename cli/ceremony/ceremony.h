@@ -136,8 +136,14 @@ void doctor_check_host(const struct config *config, json_t *checks);
 void doctor_check_database(struct ceremony *ceremony, json_t *checks);
 void doctor_check_tokens(struct ceremony *ceremony, const char *token, json_t *checks);
 
-/* The object of `db check`: structure, and where `open` also every tag, row and sealed key. */
-enum sso_code ceremony_check_database(struct ceremony *ceremony, bool open, json_t **report,
-                                      struct sso_error *err) __attribute__((warn_unused_result));
+/* The object of `db check`: structure; with `open` also every tag, row and sealed key; with
+ * `against_audit` every row against the records of its writes and deletes. */
+struct check_wish {
+    bool open, against_audit;
+    bool show_progress; /* on a terminal: on standard error */
+};
+enum sso_code ceremony_check_database(struct ceremony *ceremony, const struct check_wish *wish,
+                                      json_t **report, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 #endif

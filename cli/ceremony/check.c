@@ -79,9 +79,10 @@ static enum sso_code audit_check(struct ceremony *ceremony, bool ok, struct sso_
     return rc;
 }
 
-enum sso_code ceremony_check_database(struct ceremony *ceremony, bool open, json_t **report,
-                                      struct sso_error *err)
+enum sso_code ceremony_check_database(struct ceremony *ceremony, const struct check_wish *wish,
+                                      json_t **report, struct sso_error *err)
 {
+    const bool open = wish->open;
     struct findings findings = {.failures = json_array()};
     json_t *structure = json_array();
     STORE_TX_AUTO tx = NULL;
@@ -92,8 +93,12 @@ enum sso_code ceremony_check_database(struct ceremony *ceremony, bool open, json
         rc = store_begin(ceremony->store, STORE_READ, &tx, err);
     if (rc == SSO_OK)
         rc = check_structure(tx, structure, &rows, err);
+    findings.progress = wish->show_progress;
+    findings.total = rows;
     if (rc == SSO_OK && open)
         rc = open_everything(ceremony, tx, &findings, err);
+    if (rc == SSO_OK && wish->against_audit)
+        rc = check_against_audit(tx, &findings, err);
     store_rollback(&tx);
     bool ok = json_array_size(structure) == 0 && findings.failed == 0;
     if (rc == SSO_OK && open)

@@ -1,6 +1,7 @@
 /* Opens every credential row. One thread reads, in one snapshot, and looks at mappings; several
  * have the row keys unwrapped and open the rows. */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +12,9 @@
 
 #define BATCH_ROWS 512
 #define BATCH_BYTES ((size_t)4 << 20)
-#define OPENERS 4
+#define OPENERS_MAX 64
 #define QUEUED_MAX 4
+#define PROGRESS_MS 500
 #define DEADLINE_MS 120000
 
 struct batch {
@@ -206,10 +208,23 @@ static bool put_batch(struct row_check *check, struct batch *batch)
     return taken;
 }
 
+static void show_progress(struct findings *findings, int64_t *shown_ms)
+{
+    if (!findings->progress || boot_clock_ms() - *shown_ms < PROGRESS_MS)
+        return;
+    *shown_ms = boot_clock_ms();
+    pthread_mutex_lock(&findings->lock);
+    fprintf(stderr, "\r%llu of %llu rows, %llu failed\033[K", (unsigned long long)findings->rows,
+            (unsigned long long)findings->total, (unsigned long long)findings->failed);
+    pthread_mutex_unlock(&findings->lock);
+}
+
 static enum sso_code read_all(struct row_check *check, struct store_tx *tx, struct sso_error *err)
 {
     struct scan_position position = {0};
+    int64_t shown_ms = boot_clock_ms();
     for (;;) {
+        show_progress(check->findings, &shown_ms);
         struct batch *batch = calloc(1, sizeof *batch);
         if (batch == NULL)
             return sso_fail(err, SSO_NO_MEMORY, "no memory for rows");
@@ -222,12 +237,26 @@ static enum sso_code read_all(struct row_check *check, struct store_tx *tx, stru
     }
 }
 
+/* Two for each worker: while one opens rows, the other's batch keeps the worker busy. */
+static unsigned openers_wanted(const struct ceremony *ceremony)
+{
+    unsigned workers = 0;
+    for (size_t i = 0; i < CONFIG_HSM_MAX; i++) {
+        struct hsm_status status;
+        if (ceremony->pool[i] == NULL)
+            continue;
+        hsm_status(ceremony->pool[i], &status);
+        workers += status.workers_wanted;
+    }
+    return 2 * workers + 1 < OPENERS_MAX ? 2 * workers + 1 : OPENERS_MAX;
+}
+
 static enum sso_code run_check(struct row_check *check, struct store_tx *tx, struct sso_error *err)
 {
-    pthread_t opener[OPENERS];
-    unsigned started = 0;
+    pthread_t opener[OPENERS_MAX];
+    unsigned started = 0, wanted = openers_wanted(check->ceremony);
     enum sso_code rc = SSO_OK;
-    for (; rc == SSO_OK && started < OPENERS; started++) {
+    for (; rc == SSO_OK && started < wanted; started++) {
         int failure = pthread_create(&opener[started], NULL, run_opener, check);
         if (failure != 0) {
             rc = sso_fail_errno(err, SSO_INTERNAL, failure, "a thread cannot be started");
@@ -244,6 +273,8 @@ static enum sso_code run_check(struct row_check *check, struct store_tx *tx, str
     pthread_mutex_unlock(&check->lock);
     while (started > 0)
         pthread_join(opener[--started], NULL);
+    if (check->findings->progress)
+        fputs("\r\033[K", stderr);
     if (rc == SSO_OK && check->stopped.code != SSO_OK)
         rc = sso_fail(err, check->stopped.code, "%s", check->stopped.detail);
     return rc;

@@ -10,6 +10,8 @@ struct findings {
     pthread_mutex_t lock;
     json_t *failures; /* as in INTERFACE §3 */
     uint64_t rows, opened, failed;
+    bool progress;  /* on standard error */
+    uint64_t total; /* rows, for it */
 };
 
 /* What failed: a row, or where `row` is NULL whatever application and principal name ("" for
@@ -32,5 +34,9 @@ enum sso_code check_policy_rows(struct ceremony *ceremony, struct store_tx *tx,
 enum sso_code check_credential_rows(struct ceremony *ceremony, struct store_tx *tx,
                                     struct findings *findings, struct sso_error *err)
     __attribute__((warn_unused_result));
+
+/* Rows against the audit: older than, missing from, deleted by or unknown to it. */
+enum sso_code check_against_audit(struct store_tx *tx, struct findings *findings,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
 
 #endif
