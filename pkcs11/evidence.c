@@ -150,8 +150,10 @@ static bool starts(struct trial *trial, CK_ATTRIBUTE_TYPE usage)
     CK_ATTRIBUTE template[] = {{CKA_TOKEN, &no, sizeof no}};
     struct outcome call = {FN_OpenSession, CKR_OK};
     if (session_open(&session, trial->session->token, trial->session->table, &trial->no_session) !=
-        SSO_OK)
+        SSO_OK) {
+        session_close(&session);
         return false;
+    }
     struct module *module = module_of(trial);
     switch (usage) {
     case CKA_ENCRYPT:

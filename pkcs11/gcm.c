@@ -153,18 +153,19 @@ struct outcome gcm_open(struct session *session, const struct gcm_way *way, CK_O
 
 /* ---- finding the way ---- */
 
-/* A trial: a key of our own, and 32 bytes that are no secret. */
+/* A trial: a key of our own, and 32 bytes that are no secret. Not session->row_key, which may hold
+ * the row key for whose sake the way is asked for. */
 struct trial {
     struct session *session;
     CK_OBJECT_HANDLE key;
-    uint8_t binding[BINDING_BYTES], text[ROW_KEY_BYTES];
+    uint8_t binding[BINDING_BYTES], text[ROW_KEY_BYTES], opened[ROW_KEY_BYTES];
 };
 
 /* Seals twice, with IVs that differ; opens; does not open with another binding. */
 static struct outcome try_way(struct trial *trial, const struct gcm_way *way)
 {
     struct wrapped_key first = {0}, second = {0};
-    uint8_t *opened = trial->session->row_key;
+    uint8_t *opened = trial->opened;
     uint8_t other[BINDING_BYTES];
     memcpy(other, trial->binding, sizeof other);
     other[0] ^= 1;

@@ -107,17 +107,18 @@ static struct outcome open_by(struct session *session, enum release_way way, CK_
     return release.rv != CKR_OK ? release : destroy;
 }
 
-/* There and back with a row key of our own. */
+/* There and back with a row key of our own, in memory of our own: session->row_key may hold the
+ * row key for whose sake the way is asked for. */
 static struct outcome try_with(struct session *session, enum release_way way, CK_OBJECT_HANDLE key)
 {
-    uint8_t *row_key = session->row_key;
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
     struct wrapped_key wrapped = {0};
-    uint8_t *opened = secret_alloc(ROW_KEY_BYTES);
-    if (opened == NULL || RAND_priv_bytes(row_key, ROW_KEY_BYTES) != 1) {
-        secret_dealloc(opened);
+    uint8_t *row_key = secret_alloc((size_t)2 * ROW_KEY_BYTES);
+    if (row_key == NULL || RAND_priv_bytes(row_key, ROW_KEY_BYTES) != 1) {
+        secret_dealloc(row_key);
         return (struct outcome){FN_CreateObject, CKR_HOST_MEMORY};
     }
+    uint8_t *opened = row_key + ROW_KEY_BYTES;
     struct outcome call = admit(session, way, row_key, &object);
     if (call.rv == CKR_OK)
         call = release_wrap(session, key, object, &wrapped);
@@ -125,8 +126,7 @@ static struct outcome try_with(struct session *session, enum release_way way, CK
         call = open_by(session, way, key, &wrapped, opened);
     if (call.rv == CKR_OK && CRYPTO_memcmp(row_key, opened, ROW_KEY_BYTES) != 0)
         call.rv = CKR_ATTRIBUTE_VALUE_INVALID;
-    OPENSSL_cleanse(row_key, ROW_KEY_BYTES);
-    secret_dealloc(opened);
+    secret_dealloc(row_key);
     return call;
 }
 

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/digest.h"
+#include "common/encode.h"
 #include "common/row.h"
 #include "pkcs11/keyring.h"
 #include "tokens.h"
@@ -59,6 +61,21 @@ static void assert_ok(enum sso_code code, const struct sso_error *err)
     assert_int_equal(code, SSO_OK);
 }
 
+/* A canary of zeros would open just as well: whatever is probed while the first key is made must
+ * not get into the way of it. */
+static void assert_canary_is_random(const struct generation_key *key)
+{
+    static const uint8_t zeros[ROW_KEY_BYTES];
+    uint8_t mac[TAG_BYTES];
+    ENCODER_AUTO facts = {0};
+    encode_fixed(&facts, key->system_id, SYSTEM_ID_BYTES);
+    encode_u32(&facts, key->number);
+    encode_fixed(&facts, key->secret_id, SECRET_ID_BYTES);
+    encode_u8(&facts, (uint8_t)key->suite);
+    digest_hmac_sha256(zeros, sizeof zeros, facts.data, facts.length_bytes, mac);
+    assert_memory_not_equal(mac, key->canary.mac, sizeof mac);
+}
+
 static struct generation_key generate(uint32_t number, enum suite_id suite)
 {
     struct generation_key key = {.system_id = {7}, .number = number, .suite = suite};
@@ -66,6 +83,7 @@ static struct generation_key generate(uint32_t number, enum suite_id suite)
     struct sso_error err = {0};
     assert_ok(hsm_generate(hsm, &key, &evidence, &err), &err);
     assert_true(evidence.accepted && evidence.canary);
+    assert_canary_is_random(&key);
     assert_ok(hsm_open_generation(hsm, &key, false, &err), &err);
     return key;
 }
