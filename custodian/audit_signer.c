@@ -11,7 +11,7 @@
 #include "custodian/events.h"
 
 #define INTERVAL_MS 60000
-#define RETRY_MS 5000
+#define RETRY_MS 20000 /* a token that hangs takes the time of who looks after all else */
 
 struct audit_signer {
     int64_t next_ms; /* boot clock; 0: at once */

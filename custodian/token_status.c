@@ -59,12 +59,44 @@ struct use {
     uint64_t rows, sealed_keys;
 };
 
-/* A row that was changed by another hand has no state: it counts as in use. */
+/* What another hand changed is not believed: a generation without a state counts as in use. */
+static enum generation_state state_of(const struct facts *facts, uint32_t number)
+{
+    const struct generation *generation = generation_of(facts, number);
+    bool ours = generation != NULL &&
+                policy_check_generation(&facts->custodian->policy, generation, NULL) == SSO_OK;
+    return ours ? generation->state : 0;
+}
+
+static bool is_held(const struct facts *facts, const struct generation_token *token)
+{
+    return token->destroyed_ms == 0 ||
+           policy_check_generation_token(&facts->custodian->policy, token, NULL) != SSO_OK;
+}
+
+/* Does the token's pool serve a generation that is in use? The rows may have been taken away. */
+static bool serves(const struct facts *facts, const struct token_identity *token)
+{
+    for (size_t i = 0; i < facts->now.generation_count; i++) {
+        uint32_t number = facts->now.generation[i].number;
+        struct keyring *keyring = facts->custodian->keyring;
+        struct hsm *pool = keyring != NULL ? keyring_pool(keyring, number) : NULL;
+        enum generation_state state = state_of(facts, number);
+        struct hsm_status status;
+        if (pool == NULL || state == GENERATION_RETIRED || state == GENERATION_DESTROYING ||
+            state == GENERATION_DESTROYED)
+            continue;
+        hsm_status(pool, &status);
+        if (token_identity_same(&status.token, token))
+            return true;
+    }
+    return false;
+}
+
 static void add_generation(const struct facts *facts, const struct generation_token *token,
                            struct use *use)
 {
-    const struct generation *generation = generation_of(facts, token->number);
-    enum generation_state state = generation != NULL ? generation->state : 0;
+    enum generation_state state = state_of(facts, token->number);
     bool kept = state == GENERATION_RETIRED || state == GENERATION_DESTROYING ||
                 state == GENERATION_DESTROYED;
     json_array_append_new(kept ? use->kept : use->generations,
@@ -95,12 +127,12 @@ static json_t *token_json(const struct facts *facts, const struct token_identity
     char uri[TOKEN_URI_SIZE];
     for (size_t i = 0; i < facts->now.token_count; i++) {
         const struct generation_token *each = &facts->now.token[i];
-        if (each->destroyed_ms == 0 && token_identity_same(&each->token, token))
+        if (is_held(facts, each) && token_identity_same(&each->token, token))
             add_generation(facts, each, &use);
     }
     bool audit_key = has_only_audit_key(facts, token);
     bool free_of_use = json_array_size(use.generations) == 0 && use.rows == 0 &&
-                       use.sealed_keys == 0 && !audit_key;
+                       use.sealed_keys == 0 && !audit_key && !serves(facts, token);
     token_identity_uri(token, uri);
     return json_pack("{s:s,s:o,s:o,s:o,s:I,s:I,s:b,s:b}", "token", uri, "section",
                      section != NULL ? json_string(section) : json_null(), "generations",
@@ -137,7 +169,7 @@ json_t *token_status_json(struct custodian *custodian)
             add_once(&facts, list, &status.token);
         }
         for (size_t i = 0; i < facts.now.token_count; i++)
-            if (facts.now.token[i].destroyed_ms == 0)
+            if (is_held(&facts, &facts.now.token[i]))
                 add_once(&facts, list, &facts.now.token[i].token);
     }
     free(facts.rows);

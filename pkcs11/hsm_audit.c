@@ -4,15 +4,19 @@
 #include "common/row.h"
 #include "pkcs11/pool.h"
 
-#define CEREMONY_DEADLINES 6 /* making a key pair may take a small HSM many calls' time */
-#define TRIES 3
+/* Making a key pair may take a small HSM many calls' time. */
+#define MAKE_DEADLINES 6
+/* Whoever asks for a signature has other things to do, and asks again. */
+#define SIGN_DEADLINES 1
+#define SIGN_TRIES 2
 
 /* *died: the worker did, so nothing is known of what it did. */
 static enum sso_code run(struct hsm *hsm, enum frame_kind kind, const struct encoder *body,
                          struct encoder *reply, bool *died, struct sso_error *err)
 {
+    unsigned deadlines = kind == FRAME_AUDIT_SIGN ? SIGN_DEADLINES : MAKE_DEADLINES;
     struct control control = {
-        .kind = kind, .deadline_ms = CEREMONY_DEADLINES * hsm->section->deadline_ms, .body = body};
+        .kind = kind, .deadline_ms = deadlines * hsm->section->deadline_ms, .body = body};
     pthread_mutex_lock(&hsm->control_mutex);
     enum sso_code code = control_run_any(hsm, &control, NULL, err);
     pthread_mutex_unlock(&hsm->control_mutex);
@@ -66,7 +70,7 @@ enum sso_code hsm_audit_sign(struct hsm *hsm, const struct audit_key *key,
     enum sso_code code = SSO_INTERNAL;
     encode_fixed(&body, key->id, sizeof key->id);
     encode_fixed(&body, digest, AUDIT_DIGEST_BYTES);
-    for (unsigned i = 0; i < TRIES && died; i++)
+    for (unsigned i = 0; i < SIGN_TRIES && died; i++)
         code = run(hsm, FRAME_AUDIT_SIGN, &body, &reply, &died, err);
     if (code != SSO_OK)
         return code;
