@@ -212,7 +212,17 @@ enum sso_code key_generate_trial(struct session *session, const struct generatio
     return generate(session, generation, false, out, err);
 }
 
-/* The backup holds what a key is, the template what it may do. */
+static struct outcome unwrap_backup(struct session *session, const struct key_backup *backup,
+                                    CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *out)
+{
+    CK_MECHANISM mechanism = {.mechanism = CKM_AES_KEY_WRAP};
+    return CALL(session->token->module, UnwrapKey, session->handle, &mechanism,
+                backup->wrapping_key, (CK_BYTE_PTR)backup->wrapped.bytes,
+                backup->wrapped.length_bytes, template, count, out);
+}
+
+/* The backup holds what a key is, the template what it may do. Most tokens refuse the length in the
+ * template, some refuse its lack (Luna before firmware 7.9.3). */
 static struct outcome install(struct session *session, const struct key_backup *backup,
                               const struct generation_key *generation, bool token_object,
                               CK_OBJECT_HANDLE *out)
@@ -221,17 +231,22 @@ static struct outcome install(struct session *session, const struct key_backup *
     generation_label(generation->system_id, generation->number, label);
     struct master_template template;
     master_template(&template, generation, label, token_object);
-    CK_ULONG required = template.count;
-    add(&template, CKA_MODIFIABLE, &no, sizeof no);
-    CK_MECHANISM mechanism = {.mechanism = CKM_AES_KEY_WRAP};
-    struct outcome call;
-    for (;; template.count--) {
-        call = CALL(session->token->module, UnwrapKey, session->handle, &mechanism,
-                    backup->wrapping_key, (CK_BYTE_PTR)backup->wrapped.bytes,
-                    backup->wrapped.length_bytes, template.attribute, template.count, out);
-        if (call.rv == CKR_OK || template.count == required)
+    const CK_ULONG required = template.count;
+    struct outcome plain = {FN_UnwrapKey, CKR_OK};
+    for (unsigned attempt = 0; attempt < 3; attempt++) {
+        template.count = required;
+        if (attempt == 0)
+            add(&template, CKA_MODIFIABLE, &no, sizeof no);
+        if (attempt == 2)
+            add(&template, CKA_VALUE_LEN, &aes256_bytes, sizeof aes256_bytes);
+        struct outcome call =
+            unwrap_backup(session, backup, template.attribute, template.count, out);
+        if (call.rv == CKR_OK)
             return call;
+        if (attempt == 1 || (attempt == 2 && ckr_class(plain) == CKR_CLASS_CONFIGURATION))
+            plain = call; /* what says more: not that a template was wrong */
     }
+    return plain;
 }
 
 enum sso_code key_install(struct session *session, const struct key_backup *backup,
@@ -280,11 +295,13 @@ struct outcome key_unwrap_extractable(struct session *session, const struct key_
         {CKA_SIGN, &no, sizeof no},
         {CKA_VERIFY, &no, sizeof no},
         {CKA_DERIVE, &no, sizeof no},
+        {CKA_VALUE_LEN, &aes256_bytes, sizeof aes256_bytes},
     };
-    CK_MECHANISM mechanism = {.mechanism = CKM_AES_KEY_WRAP};
-    return CALL(session->token->module, UnwrapKey, session->handle, &mechanism,
-                backup->wrapping_key, (CK_BYTE_PTR)backup->wrapped.bytes,
-                backup->wrapped.length_bytes, template, COUNT(template), out);
+    struct outcome plain = unwrap_backup(session, backup, template, COUNT(template) - 1, out);
+    if (plain.rv == CKR_OK)
+        return plain;
+    struct outcome call = unwrap_backup(session, backup, template, COUNT(template), out);
+    return call.rv == CKR_OK || ckr_class(plain) == CKR_CLASS_CONFIGURATION ? call : plain;
 }
 
 enum sso_code key_destroy(struct session *session, CK_OBJECT_HANDLE key, struct sso_error *err)
