@@ -91,6 +91,7 @@ COMMAND_FUNCTION(command_config_set);
 COMMAND_FUNCTION(command_config_delete);
 COMMAND_FUNCTION(command_ticket_issue);
 COMMAND_FUNCTION(command_ticket_redeem);
+COMMAND_FUNCTION(command_import_entsso);
 COMMAND_FUNCTION(command_settings_show);
 COMMAND_FUNCTION(command_settings_set);
 COMMAND_FUNCTION(command_settings_confirm);

@@ -79,7 +79,8 @@ const struct command command_table[] = {
      "token; N defaults to the active generation.\n" DIRECT FOR_ADMINS,
      command_key_show},
     {"key generate", COMMAND_DIRECT,
-     "--shares M/N [--passphrase] --backup FILE | --share-set ID --backup FILE | --no-backup\n"
+     "--shares M/N [--passphrase] --backup FILE\n"
+     "              | --share-set ID --backup FILE | --no-backup\n"
      "              [--shares-dir DIR] [--token NAME] [--suite aes256-kw|aes256-gcm]",
      "Makes the next generation for a rotation to go to. It is pending; the custodian may run.\n"
      "\n" BACKING_OPTIONS
@@ -322,6 +323,19 @@ const struct command command_table[] = {
      "                      --validate-tickets of APP are no, when it was issued too\n",
      command_ticket_redeem},
 
+    {"import-entsso", COMMAND_API, "FILE.xml … [--dry-run] [--map FILE]",
+     "Takes over applications, mappings and settings from files of Microsoft Enterprise SSO "
+     "(those\n"
+     "of ssomanage -createapps, -createmappings and -updatedb), all of them or nothing. Each "
+     "element\n"
+     "that cannot be taken is named with its line; what has no meaning here is noted and left "
+     "out.\n"
+     "Field 0, the user's name, is the external user here. Passwords are in none of these files.\n"
+     "\n"
+     "  --dry-run       everything but the last step\n"
+     "  --map FILE      whose the names are here: lines DOMAIN\\NAME = GROUP or PRINCIPAL\n",
+     command_import_entsso},
+
     {"settings show", COMMAND_API, "",
      "Shows the settings in the database, which count for all nodes, and what is proposed.\n",
      command_settings_show},
@@ -378,7 +392,6 @@ const struct command command_table[] = {
          FOR_ADMINS,
      command_db_check},
 
-    {"import-entsso", COMMAND_LATER, "", "reading ENTSSO files comes with a later version", NULL},
     {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master move", COMMAND_LATER, "", FROM_NODES, NULL},

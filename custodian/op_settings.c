@@ -8,6 +8,7 @@
 #include "custodian/application_access.h"
 #include "custodian/custodian.h"
 #include "custodian/operations.h"
+#include "custodian/settings_change.h"
 #include "custodian/supervision.h"
 
 /* What one administrator wants and another must confirm is a row beside the setting's own, with a
@@ -117,16 +118,6 @@ enum sso_code op_settings_show(struct request *request, struct sso_error *err)
 
 /* --- changing: on the committer's thread --- */
 
-struct change {
-    const struct policy *policy;
-    const json_t *wanted; /* an object: name and value */
-    uint64_t if_match;
-    const char *principal;
-    struct audit_record *record;
-    bool confirming, proposed;
-    struct settings settings;
-};
-
 /* yes and no may come as what JSON has for them. */
 static const char *text_of(const json_t *value)
 {
@@ -135,11 +126,11 @@ static const char *text_of(const json_t *value)
     return json_string_value(value);
 }
 
-static enum sso_code put(struct store_tx *tx, struct change *change, const char *prefix,
+static enum sso_code put(struct store_tx *tx, struct settings_change *change, const char *prefix,
                          const char *name, const char *value, struct sso_error *err)
 {
     struct setting row = {.version = 1};
-    const struct setting *now = find(&change->settings, prefix, name);
+    const struct setting *now = find(&(struct settings){change->row, change->count}, prefix, name);
     if (now != NULL)
         row.version = now->version + 1;
     snprintf(row.name, sizeof row.name, "%s%s", prefix, name);
@@ -148,11 +139,11 @@ static enum sso_code put(struct store_tx *tx, struct change *change, const char 
     return store_setting_put(tx, &row, err);
 }
 
-static enum sso_code withdraw(struct store_tx *tx, struct change *change, const char *name,
+static enum sso_code withdraw(struct store_tx *tx, struct settings_change *change, const char *name,
                               struct sso_error *err)
 {
     struct proposal proposal;
-    return proposal_of(&change->settings, name, &proposal)
+    return proposal_of(&(struct settings){change->row, change->count}, name, &proposal)
                ? put(tx, change, PROPOSED, name, "", err)
                : SSO_OK;
 }
@@ -165,8 +156,8 @@ static void note(struct audit_record *record, const char *name, const char *valu
 }
 
 /* `value` as it is stored; `now` is the row it is for. */
-static enum sso_code check_one(struct change *change, const char *name, const json_t *wanted,
-                               char value[static SETTING_VALUE_BYTES_MAX + 1],
+static enum sso_code check_one(struct settings_change *change, const char *name,
+                               const json_t *wanted, char value[static SETTING_VALUE_BYTES_MAX + 1],
                                const struct setting **now, struct sso_error *err)
 {
     const char *text = text_of(wanted);
@@ -175,7 +166,7 @@ static enum sso_code check_one(struct change *change, const char *name, const js
     enum sso_code rc = setting_check(name, text, value, err);
     if (rc != SSO_OK)
         return rc;
-    *now = find(&change->settings, "", name);
+    *now = find(&(struct settings){change->row, change->count}, "", name);
     if (*now == NULL)
         return sso_fail(err, SSO_POLICY_TAMPERED, "the setting %s is missing from the database",
                         name);
@@ -183,12 +174,12 @@ static enum sso_code check_one(struct change *change, const char *name, const js
     return SSO_OK;
 }
 
-static enum sso_code check_proposal(const struct change *change, const char *name,
+static enum sso_code check_proposal(const struct settings_change *change, const char *name,
                                     const char *value, const struct setting *now,
                                     struct sso_error *err)
 {
     struct proposal proposal;
-    if (!proposal_of(&change->settings, name, &proposal))
+    if (!proposal_of(&(struct settings){change->row, change->count}, name, &proposal))
         return sso_fail(err, SSO_NOT_FOUND, "no change of %s is proposed", name);
     if (proposal.version != now->version || strcmp(proposal.value, value) != 0)
         return sso_fail(err, SSO_VERSION_CONFLICT,
@@ -201,7 +192,7 @@ static enum sso_code check_proposal(const struct change *change, const char *nam
 }
 
 /* All of it is checked before any of it is written. */
-static enum sso_code check_all(struct change *change, bool dual, struct sso_error *err)
+static enum sso_code check_all(struct settings_change *change, bool dual, struct sso_error *err)
 {
     const char *name;
     json_t *wanted;
@@ -220,14 +211,15 @@ static enum sso_code check_all(struct change *change, bool dual, struct sso_erro
     return SSO_OK;
 }
 
-static enum sso_code write_all(struct store_tx *tx, struct change *change, struct sso_error *err)
+static enum sso_code write_all(struct store_tx *tx, struct settings_change *change,
+                               struct sso_error *err)
 {
     const char *name;
     json_t *wanted;
     json_object_foreach((json_t *)change->wanted, name, wanted)
     {
         char value[SETTING_VALUE_BYTES_MAX + 1], proposal[2 * SETTING_VALUE_BYTES_MAX];
-        const struct setting *now = find(&change->settings, "", name);
+        const struct setting *now = find(&(struct settings){change->row, change->count}, "", name);
         enum sso_code rc = setting_check(name, text_of(wanted), value, err);
         if (rc != SSO_OK)
             return rc;
@@ -246,21 +238,26 @@ static enum sso_code write_all(struct store_tx *tx, struct change *change, struc
     return SSO_OK;
 }
 
-static enum sso_code write_change(struct store_tx *tx, void *context, struct sso_error *err)
+enum sso_code settings_change_write(struct store_tx *tx, void *context, struct sso_error *err)
 {
-    struct change *change = context;
-    free(change->settings.row);
-    change->settings = (struct settings){0};
+    struct settings_change *change = context;
+    struct settings settings = {0};
+    free(change->row);
+    change->row = NULL;
+    change->count = 0;
     change->proposed = false;
     change->record->target[0] = change->record->outcome[0] = '\0';
-    enum sso_code rc = settings_read(tx, change->policy, &change->settings, err);
+    enum sso_code rc = settings_read(tx, change->policy, &settings, err);
+    change->row = settings.row;
+    change->count = settings.count;
     if (rc != SSO_OK)
         return rc;
-    if (change->if_match != 0 && change->if_match != version_of(&change->settings))
+    if (change->if_match != 0 && change->if_match != version_of(&settings))
         return sso_fail(err, SSO_VERSION_CONFLICT,
                         "the settings are at version %" PRIu64 ", not %" PRIu64,
-                        version_of(&change->settings), change->if_match);
-    const struct setting *dual = find(&change->settings, "", SETTING_DUAL_CONTROL);
+                        version_of(&settings), change->if_match);
+    const struct setting *dual =
+        find(&(struct settings){change->row, change->count}, "", SETTING_DUAL_CONTROL);
     rc = check_all(change, dual == NULL || strcmp(dual->value, "yes") == 0, err);
     if (rc == SSO_OK)
         rc = write_all(tx, change, err);
@@ -278,16 +275,16 @@ static enum sso_code change_settings(struct request *request, bool confirming,
         return sso_fail(err, SSO_BAD_REQUEST,
                         "the body must name settings and their values, as in "
                         "{\"cache.lease\":\"30m\"}");
-    struct change change = {.policy = &custodian->policy,
-                            .wanted = request->body,
-                            .if_match = request->if_match,
-                            .principal = request->peer.principal,
-                            .record = &request->audit,
-                            .confirming = confirming};
+    struct settings_change change = {.policy = &custodian->policy,
+                                     .wanted = request->body,
+                                     .if_match = request->if_match,
+                                     .principal = request->peer.principal,
+                                     .record = &request->audit,
+                                     .confirming = confirming};
     request->audited = true;
-    enum sso_code rc =
-        committer_run(custodian->committer, write_change, &change, &request->audit, 1, err);
-    free(change.settings.row);
+    enum sso_code rc = committer_run(custodian->committer, settings_change_write, &change,
+                                     &request->audit, 1, err);
+    free(change.row);
     if (rc != SSO_OK)
         return policy_alarm(custodian, rc, err);
     supervision_wake(custodian->supervision);

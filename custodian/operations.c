@@ -45,6 +45,7 @@ const struct operation operations[] = {
 
     {"GET", "/v1/apps", "app.list", APP_PEOPLE, OP_DATABASE, BODY_SMALL, op_app_list},
     {"POST", "/v1/apps", "app.create", ADMINS, WRITES, BODY_SMALL, op_app_create},
+    {"POST", "/v1/apps:import", "app.import", ADMINS, WRITES, BODY_LARGE, op_import},
     {"GET", APP, "app.show", APP_PEOPLE, OP_DATABASE, BODY_SMALL, op_app_show},
     {"PATCH", APP, "app.update", APP_ADMINS, WRITES, BODY_SMALL, op_app_update},
     {"DELETE", APP, "app.delete", ADMINS, WRITES, BODY_SMALL, op_app_delete},

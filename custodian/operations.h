@@ -68,6 +68,8 @@ enum sso_code op_config_delete(struct request *request, struct sso_error *err);
 /* op_tickets.c */
 enum sso_code op_ticket_issue(struct request *request, struct sso_error *err);
 enum sso_code op_ticket_redeem(struct request *request, struct sso_error *err);
+/* op_import.c */
+enum sso_code op_import(struct request *request, struct sso_error *err);
 /* op_settings.c */
 enum sso_code op_settings_show(struct request *request, struct sso_error *err);
 enum sso_code op_settings_change(struct request *request, struct sso_error *err);

@@ -28,6 +28,7 @@ MATRIX = [
     ("POST", "/v1/generations/99:confirm", None, {"sso_admin"}),
     ("GET", "/v1/generations/99/exposed", None, {"sso_admin"}),
     ("POST", "/v1/apps", NEW_APP, ADMINS),
+    ("POST", "/v1/apps:import", {"apps": [], "dry_run": True}, ADMINS),
     ("GET", "/v1/apps/{app}", None, APP_ADMINS | {"app_user", "reader"}),
     ("PATCH", "/v1/apps/{app}", {"description": "d"}, APP_ADMINS),
     ("PATCH", "/v1/apps/{app}", {"enabled": True}, APP_ADMINS),

@@ -140,6 +140,7 @@ MODEL(op_generation_confirm)
 MODEL(op_generation_exposed)
 MODEL(op_ticket_issue)
 MODEL(op_ticket_redeem)
+MODEL(op_import)
 MODEL(op_rotation_start)
 MODEL(op_rotation_show)
 MODEL(op_rotation_change)
@@ -264,6 +265,7 @@ static const struct {
     {"generation.exposed", "S"},
     {"app.list", "SAaUr"},
     {"app.create", "SA"},
+    {"app.import", "SA"},
     {"app.show", "SAaUr"},
     {"app.update", "SAa"},
     {"app.delete", "SA"},
@@ -471,6 +473,7 @@ static void each_operation_bounds_its_body(void **state)
         concrete(operations[i].path, path);
         bool large = strcmp(operations[i].name, "credential.set") == 0 ||
                      strcmp(operations[i].name, "credential.import") == 0 ||
+                     strcmp(operations[i].name, "app.import") == 0 ||
                      strcmp(operations[i].name, "config.set") == 0 ||
                      strcmp(operations[i].name, "config.update") == 0;
         application_roles = ROLE_READER;
