@@ -131,7 +131,8 @@ def test_refusals_are_problems(house):
 
 def test_what_is_not_documented_does_not_exist(house):
     documented = {(method, re.sub("{[a-z]+}", "1", path)) for _, _, method, path in OPERATIONS}
-    for path in {path for _, path in documented}:
+    # A place takes any text, a verb behind it too: what such a path names is for the operation.
+    for path in {path for _, path in documented if "1:" not in path}:
         for method in ("GET", "PUT", "POST", "PATCH", "DELETE"):
             if (method, path) not in documented:
                 reply = house.it.api(method, path)
