@@ -13,6 +13,7 @@
 
 struct report {
     const struct config *config;
+    struct audit_head kept;     /* in the state directory: custodian and direct commands write it */
     struct audit_anchor *known; /* --anchor; empty where there is none */
     struct audit_anchor *found; /* heads and good keys, for --new-anchor */
     json_t *findings, *through;
@@ -30,18 +31,13 @@ static void add_anchor(struct chain_anchor *anchors, size_t *count, const struct
 static enum sso_code verify_node(struct store_tx *tx, struct report *report,
                                  const struct audit_head *head, struct sso_error *err)
 {
-    const struct config *config = report->config;
     struct chain_anchor *anchors = calloc(ANCHOR_HEADS_MAX + 2, sizeof *anchors);
     size_t count = 0;
     if (anchors == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for anchors");
     add_anchor(anchors, &count, head, "the database's head");
-    if (strcmp(head->node, config->cluster.node) == 0) {
-        /* What this node keeps in its state directory (custodian and direct commands write it). */
-        struct audit_head kept;
-        audit_head_read(config->system.state_directory, &kept);
-        add_anchor(anchors, &count, &kept, "the state directory");
-    }
+    if (strcmp(head->node, report->config->cluster.node) == 0)
+        add_anchor(anchors, &count, &report->kept, "the state directory");
     for (size_t i = 0; i < report->known->head_count; i++)
         if (strcmp(report->known->head[i].node, head->node) == 0)
             add_anchor(anchors, &count, &report->known->head[i], "the anchor");
@@ -129,6 +125,9 @@ static enum sso_code verify(struct cli *cli, struct report *report, struct sso_e
     report->config = cli->config;
     if (rc == SSO_OK)
         rc = ceremony_open_database(ceremony, err);
+    /* Before the snapshot: what a custodian writes meanwhile is in neither or in the database. */
+    if (rc == SSO_OK)
+        audit_head_read(cli->config->system.state_directory, &report->kept);
     if (rc == SSO_OK)
         rc = store_begin(ceremony_store(ceremony), STORE_READ, &tx, err);
     if (rc == SSO_OK)
@@ -138,7 +137,7 @@ static enum sso_code verify(struct cli *cli, struct report *report, struct sso_e
     return rc;
 }
 
-/* Files are the caller's: opened before another user is become. */
+/* The anchor is the caller's file: read before another user is become. */
 static enum sso_code run(struct cli *cli, const char *anchor, const char *new_anchor,
                          struct report *report, struct sso_error *err)
 {

@@ -218,7 +218,8 @@ static bool handle_reply(struct lane *lane, struct decoder *reply)
     note_speed(hsm, frame, &header);
     lane->items += frame->count;
     check_size(lane, &header);
-    if (lane->incomplete_until_ms != 0 && boot_clock_ms() >= lane->incomplete_until_ms)
+    if (lane->incomplete_until_ms != 0 && boot_clock_ms() >= lane->incomplete_until_ms &&
+        nobody_is_replaced(hsm))
         lane->replace = true;
     replace_leaking(lane, &header);
     if (!queue_complete(hsm, frame, reply))

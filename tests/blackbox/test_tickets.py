@@ -182,9 +182,10 @@ def test_no_key_of_a_compromised_generation(house):
         born = database.execute("SELECT born FROM sealed_keys WHERE purpose = 'ticket'").fetchone()[0]
         kept = database.execute("SELECT tag FROM generations WHERE number = ?", [born]).fetchone()[0]
         database.execute("UPDATE generations SET tag = zeroblob(32) WHERE number = ?", [born])
-        assert house.redeem(ticket).code == "ticket_forged"
+        # The second where the service itself looked at its generations meanwhile.
+        assert house.redeem(ticket).code in ("ticket_forged", "policy_tampered")
         database.execute("UPDATE generations SET tag = ? WHERE number = ?", [kept, born])
-    assert house.redeem(ticket).status == 200
+    wait_for(lambda: house.redeem(ticket).status == 200, "the row is right again")
 
 
 def test_the_audit_and_the_tool(house):

@@ -78,7 +78,7 @@ def test_while_a_rotation_to_it_is_unfinished_the_old_token_is_needed(make_insta
     it = with_tokens(make_installation, Token(tmp_path / "old", label="old"),
                      new=Token(tmp_path / "new", label="new"))
     serve(it)
-    it.sso("rotate", "--token", "new", "--no-backup", "--rate", "100", "--detach", check=0)
+    it.sso("rotate", "--token", "new", "--no-backup", "--rate", "20", "--detach", check=0)
     wait_for(lambda: it.rotation()["done"] > 0, "rows are moved")
     it.sso("rotate", "cancel", check=0)
     it.wait_rotation("cancelled")
