@@ -63,6 +63,13 @@ const struct generation *installation_active(const struct ceremony *ceremony);
 /* The pool of the section named `name`, NULL: of [hsm]; NULL where it is not open. */
 struct hsm *installation_pool(struct ceremony *ceremony, const char *name);
 
+/* May `target` take this generation up beside the tokens that are open? `evidence`: as the target
+ * has it, NULL before it has the key. SSO_TOKEN_NOT_SUITABLE: a token makes the IVs of this
+ * generation, and another that holds it is within reach. */
+enum sso_code single_token_check(const struct ceremony *ceremony, const struct hsm *target,
+                                 const struct generation_key *key, const struct evidence *evidence,
+                                 struct sso_error *err) __attribute__((warn_unused_result));
+
 /* A record of the person at the console, to be appended in the transaction that it tells of. */
 enum sso_code console_record(const struct ceremony *ceremony, const char *operation,
                              const char *target, struct audit_record *out, struct sso_error *err)

@@ -265,6 +265,8 @@ static enum sso_code restore(struct ceremony *ceremony, const struct restore_wis
         return rc;
     rc = check_policy_reach(ceremony, restoring->opened.key.number, err);
     if (rc == SSO_OK)
+        rc = single_token_check(ceremony, restoring->pool, &restoring->opened.key, NULL, err);
+    if (rc == SSO_OK)
         rc = prove(ceremony, wish, restoring, err);
     if (rc != SSO_OK)
         return rc;
@@ -272,7 +274,10 @@ static enum sso_code restore(struct ceremony *ceremony, const struct restore_wis
     rc = install(ceremony, restoring, err);
     if (rc != SSO_OK)
         return rc;
-    rc = finish_restore(ceremony, restoring, err);
+    rc = single_token_check(ceremony, restoring->pool, &restoring->opened.key, &restoring->evidence,
+                            err);
+    if (rc == SSO_OK)
+        rc = finish_restore(ceremony, restoring, err);
     return rc == SSO_OK ? rc : undo_restore(ceremony, restoring, err);
 }
 

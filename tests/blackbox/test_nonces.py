@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from backups import Backup
+from faulty import FaultyToken
 from installation import wait_for
 
 WARNED, LIMIT, BLOCK = 1 << 31, 1 << 32, 16384
@@ -83,3 +85,52 @@ def test_refusal_at_the_limit_and_the_way_out(gcm):
     assert gcm.password("app", "first") == "pw-first" and gcm.password("app", "after") == "pw-after"
     wait_for(lambda: gcm.api("GET", "/v1/health").json["encrypt"], "encryption works again")
     assert wraps(gcm) == LIMIT and wraps(gcm, made["number"]) >= BLOCK
+
+
+# --- whose IV: a generation whose token makes the IVs lives in one token only ---
+
+def two_tokens(make_installation, **control):
+    """A backed-up aes256-gcm generation in [hsm], and an empty token in [hsm second]."""
+    backup = Backup(installation=make_installation(hsm={"workers": "1"}), init=False)
+    installation = backup.installation
+    installation.token.add("second")
+    installation.write_config(**{"hsm second": {
+        **installation.settings["hsm"],
+        "token": f"pkcs11:token=second?pin-source=file:{installation.token.pin_file}"}})
+    for section, mode in control.items():
+        FaultyToken(installation, section.replace("_", " ")).control(f"gcm-iv {mode}")
+    backup.init("--suite", "aes256-gcm")
+    return backup
+
+
+def keys_in_second(backup):
+    token = backup.installation.token
+    first, token.label = token.label, "second"
+    try:
+        return token.pkcs11_tool("-O").count("Secret Key Object")
+    finally:
+        token.label = first
+
+
+def refuse(backup):
+    problem = backup.restore(1, 2, options=("--token", "second"), check=1).problem
+    assert problem["code"] == "token_not_suitable" and "one token only" in problem["detail"], problem
+    assert keys_in_second(backup) == 0
+    assert len(backup.installation.sso("key", "show", "1", check=0).json["tokens"]) == 1
+
+
+def test_a_generation_of_a_token_with_its_own_ivs_is_not_restored_into_a_second(make_installation):
+    backup = two_tokens(make_installation, hsm="param")
+    shown = backup.installation.sso("key", "show", "1", check=0).json
+    assert shown["evidence"]["gcm_iv"] == "parameter"
+    refuse(backup)
+    backup.lose_token()  # then there is no other, and the backup is what it is for
+    backup.installation.token.add("second")
+    backup.restore(1, 2, options=("--token", "second"), check=0)
+    assert keys_in_second(backup) == 1
+
+
+def test_a_generation_is_not_restored_into_a_second_token_with_its_own_ivs(make_installation):
+    backup = two_tokens(make_installation, hsm_second="front")
+    assert backup.installation.sso("key", "show", "1").json["evidence"]["gcm_iv"] == "caller"
+    refuse(backup)
