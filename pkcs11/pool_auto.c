@@ -58,7 +58,8 @@ static void keep(struct hsm *hsm, const char *serial, unsigned sessions)
 {
     char fresh[4096];
     snprintf(fresh, sizeof fresh, "%s.new", hsm->auto_path);
-    FILE *file = fopen(fresh, "we");
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     bool kept = file != NULL && fprintf(file, "sessions %u\nserial %s\n", sessions, serial) > 0;
     kept = file != NULL && fclose(file) == 0 && kept && rename(fresh, hsm->auto_path) == 0;
     if (!kept)
