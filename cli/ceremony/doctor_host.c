@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/ceremony/installation.h"
+#include "cli/ceremony/journal.h"
 
 #define MEMLOCK_WANTED_BYTES ((rlim_t)8 << 20)
 #define MEMLOCK_NEEDED_BYTES ((rlim_t)4 << 20)
@@ -171,8 +172,31 @@ static void check_clock(json_t *checks)
                    clock.esterror / 1000);
 }
 
+static void check_ceremony(const struct config *config, json_t *checks)
+{
+    struct journal_entry left = {0};
+    struct sso_error problem = {0};
+    char label[GENERATION_LABEL_SIZE];
+    enum sso_code rc = journal_read(config, &left, &problem);
+    if (rc == SSO_NOT_FOUND) {
+        doctor_add(checks, "ceremony.interrupted", CHECK_PASS, "", "no ceremony is left half done");
+        return;
+    }
+    if (rc != SSO_OK) {
+        doctor_add(checks, "ceremony.interrupted", CHECK_WARN, "give it to [system] user", "%s",
+                   problem.detail);
+        return;
+    }
+    generation_label(left.system_id, left.generation, label);
+    doctor_add(checks, "ceremony.interrupted", CHECK_WARN,
+               "unless one runs now, start the command again: it cleans up first",
+               "a ceremony is under way or was interrupted; it may have left the key %s%s%s", label,
+               left.backup[0] != '\0' ? " and the file " : "", left.backup);
+}
+
 void doctor_check_host(const struct config *config, json_t *checks)
 {
+    check_ceremony(config, checks);
     check_users(config, checks);
     check_groups(config, checks);
     check_memlock(checks);

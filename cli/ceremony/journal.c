@@ -93,11 +93,11 @@ static bool read_entry(const json_t *object, struct journal_entry *out)
            get_text(object, "shares_folder", out->shares_folder, sizeof out->shares_folder);
 }
 
-enum sso_code journal_read(const struct ceremony *ceremony, struct journal_entry *out,
+enum sso_code journal_read(const struct config *config, struct journal_entry *out,
                            struct sso_error *err)
 {
     char path[PATH_MAX], text[JOURNAL_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/" JOURNAL_FILE, ceremony->config->system.state_directory);
+    snprintf(path, sizeof path, "%s/" JOURNAL_FILE, config->system.state_directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT)
         return sso_fail(err, SSO_NOT_FOUND, "no ceremony was interrupted");
@@ -207,7 +207,7 @@ enum sso_code journal_recover(struct ceremony *ceremony, struct journal *journal
                               struct sso_error *err)
 {
     struct journal_entry entry = {0};
-    enum sso_code rc = journal_read(ceremony, &entry, err);
+    enum sso_code rc = journal_read(ceremony->config, &entry, err);
     if (rc == SSO_NOT_FOUND)
         return SSO_OK;
     if (rc != SSO_OK)

@@ -44,7 +44,7 @@ enum sso_code journal_write(struct journal *journal, const struct journal_entry 
 /* Nothing is left to be undone. */
 void journal_clear(struct journal *journal);
 /* SSO_NOT_FOUND: nothing is noted. */
-enum sso_code journal_read(const struct ceremony *ceremony, struct journal_entry *out,
+enum sso_code journal_read(const struct config *config, struct journal_entry *out,
                            struct sso_error *err) __attribute__((warn_unused_result));
 
 /* Undoes what a ceremony before this one left, and says so on standard error. The pools are open,
