@@ -161,7 +161,7 @@ static enum sso_code undo_key(struct ceremony *ceremony, const struct journal_en
     if (rc == SSO_OK)
         console_warn("a ceremony was interrupted: its key %s was taken out of the token again",
                      label);
-    else if (rc == SSO_NO_MASTER_SECRET)
+    else if (rc == SSO_NOT_FOUND || rc == SSO_NO_MASTER_SECRET)
         console_warn("a ceremony was interrupted: it left no key in the token");
     else
         return sso_fail(err, rc,

@@ -1,17 +1,14 @@
 """Ceremonies at the terminal, and ceremonies that are interrupted."""
 
-import json
 import os
 import re
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from backups import Backup, words_of
-from faulty import FaultyToken
-from installation import FAULT_PREFIX, Installation, wait_for
+from backups import Backup
+from installation import SANITIZED, wait_for
 from screens import Screen, give_share, take_share
 from test_key import objects
 
@@ -124,6 +121,9 @@ def test_ctrl_c_leaves_nothing(blank, where):
 
 POINTS = ["ceremony.journal", "ceremony.key", "ceremony.shares", "ceremony.file", "ceremony.backup",
           "ceremony.transcript", "ceremony.store", "ceremony.stored"]
+RESTORE_POINTS = ["ceremony.journal", "ceremony.key", "ceremony.store", "ceremony.stored"]
+if SANITIZED and os.environ.get("SSO_HSM_LONG") != "1":
+    POINTS, RESTORE_POINTS = POINTS[1::3], RESTORE_POINTS[1::2]
 
 
 def run_killed(installation, point, *arguments):
@@ -143,15 +143,12 @@ def test_init_killed_at_each_point_goes_on_cleanly(fault_installation, point):
     run_killed(installation, point, *command)
     doctor = installation.sso("doctor").json["checks"]
     told = [check for check in doctor if check["id"] == "ceremony.interrupted"]
-    assert told and told[0]["result"] == ("PASS" if point == "never" else "WARN"), told
+    assert told and told[0]["result"] == "WARN" and "sso-hsm:" in told[0]["detail"], told
     again = installation.sso(*command)
     if point == "ceremony.stored":
         assert again.problem["code"] == "already_exists", again
     else:
-        if again.code != 0:  # what the first one wrote is in the way until it is cleaned up
-            assert again.problem["code"] == "already_exists", again
-            again = installation.sso(*command)
-        assert again.code == 0, again
+        assert again.code == 0 and "a ceremony was interrupted" in again.err, again
     assert len(secret_keys(installation)) == 1
     installation.check_open()
     drilled = installation.sso("key", "drill", installation.directory / "backup", "--shares-dir",
@@ -159,8 +156,7 @@ def test_init_killed_at_each_point_goes_on_cleanly(fault_installation, point):
     assert drilled["samples_opened"] == 1
 
 
-@pytest.mark.parametrize("point", ["ceremony.journal", "ceremony.key", "ceremony.store",
-                                   "ceremony.stored"])
+@pytest.mark.parametrize("point", RESTORE_POINTS)
 def test_restore_killed_at_each_point_goes_on_cleanly(fault_installation, point):
     backup = Backup(installation=fault_installation)
     backup.lose_token()
@@ -187,26 +183,3 @@ def test_a_worker_killed_over_the_key_leaves_nothing_for_good(fault_installation
     done = installation.sso(*command, check=0)
     assert "was interrupted" in done.err
     assert len(secret_keys(installation)) == 1 and not list(installation.directory.glob("*.part"))
-
-
-# --- what the token is asked ---
-
-CKA_VALUE, CKA_TOKEN, CKA_EXTRACTABLE = 0x11, 0x1, 0x162
-
-
-def test_the_call_log_of_init_with_shares(blank):
-    token = FaultyToken(blank)
-    token.control()
-    folder = blank.directory / "officers"
-    folder.mkdir()
-    blank.sso("init", "--shares", "2/3", "--shares-dir", folder, "--backup",
-              blank.directory / "backup", check=0)
-    calls = token.calls()
-    made = [call for call in calls if call.function in ("C_CreateObject", "C_GenerateKey",
-                                                        "C_UnwrapKey", "C_CopyObject",
-                                                        "C_GenerateKeyPair") and call.result == "0x0"]
-    assert len([call for call in made if call.function == "C_UnwrapKey"]) >= 1
-    on_token = [line for line in objects(blank.token) if "Secret Key" in line["kind"]]
-    assert len(on_token) == 1 and "never" not in on_token[0]["Access"].split("sensitive")[0]
-    unwrapped = token.count("C_UnwrapKey")
-    assert unwrapped >= 1 and token.count("C_WrapKey") >= 1
