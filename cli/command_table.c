@@ -381,6 +381,22 @@ const struct command command_table[] = {
      "of [roles] sso_admins or auditors; root too.\n",
      command_audit_verify},
 
+    {"db backup", COMMAND_DIRECT, "FILE",
+     "Makes a consistent copy of the database while it is in use, and FILE.info beside it: which\n"
+     "generations and share sets the copy needs to be opened, signed by the audit key. FILE is an\n"
+     "absolute path that is not there yet, in a folder that [system] user can write.\n" DIRECT
+         FOR_ADMINS,
+     command_db_backup},
+    {"db backup-info", COMMAND_DIRECT, "FILE",
+     "Shows what a backup of the database needs, and whether file, list and signature fit each\n"
+     "other. Reads the two files and nothing else; needs no role.\n",
+     command_db_backup_info},
+    {"db upgrade", COMMAND_DIRECT, "",
+     "Brings an older database to the schema of this version; says so where it is the newest.\n"
+     "Stop the custodian first.\n"
+     "\nWorks on the database itself: start it as root or as [system] user. The person at the\n"
+     "console must be in a group of [roles] sso_admins.\n",
+     command_db_upgrade},
     {"db check", COMMAND_DIRECT, "[--open] [--against-audit]",
      "Checks the structure of the database. Exit 3 where something is wrong.\n"
      "\n"
@@ -399,11 +415,7 @@ const struct command command_table[] = {
     {"node join", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"db upgrade", COMMAND_LATER, "", "there is one schema in this version", NULL},
     {"db copy", COMMAND_LATER, "", "moving to another database comes with a later version", NULL},
-    {"db backup", COMMAND_LATER, "", "backups of the database come with a later version", NULL},
-    {"db backup-info", COMMAND_LATER, "", "backups of the database come with a later version",
-     NULL},
     {"db accept-restore", COMMAND_LATER, "", "backups of the database come with a later version",
      NULL},
 };

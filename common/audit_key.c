@@ -65,6 +65,25 @@ bool audit_key_pem(const struct audit_key *key, char out[static AUDIT_KEY_PEM_SI
     return done;
 }
 
+bool audit_key_from_pem(const char *pem, struct audit_key *out)
+{
+    BIO *bio = BIO_new_mem_buf(pem, -1);
+    EVP_PKEY *pkey = bio != NULL ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
+    char group[32] = "";
+    size_t length = 0;
+    *out = (struct audit_key){0};
+    bool good = pkey != NULL &&
+                EVP_PKEY_get_utf8_string_param(pkey, OSSL_PKEY_PARAM_GROUP_NAME, group,
+                                               sizeof group, NULL) == 1 &&
+                strcmp(group, "prime256v1") == 0 &&
+                EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, out->public_key,
+                                                sizeof out->public_key, &length) == 1 &&
+                length == sizeof out->public_key && out->public_key[0] == 0x04;
+    EVP_PKEY_free(pkey);
+    BIO_free(bio);
+    return good;
+}
+
 /* ECDSA-Sig-Value (RFC 3279 §2.2.3). Returns its length, 0 where there is none. */
 static int to_der(const uint8_t signature[static AUDIT_SIGNATURE_BYTES], uint8_t **out)
 {

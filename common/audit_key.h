@@ -58,6 +58,9 @@ void audit_key_fingerprint(const struct audit_key *key, uint8_t out[static AUDIT
 #define AUDIT_KEY_PEM_SIZE 256
 bool audit_key_pem(const struct audit_key *key, char out[static AUDIT_KEY_PEM_SIZE]);
 
+/* Sets the public key, and nothing else of what was zero. False: it is no P-256 key in PEM. */
+bool audit_key_from_pem(const char *pem, struct audit_key *out);
+
 /* Is the signature over this digest of this key? */
 bool audit_key_verifies(const struct audit_key *key,
                         const uint8_t digest[static AUDIT_DIGEST_BYTES],

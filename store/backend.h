@@ -196,6 +196,7 @@ struct store_ops {
     enum sso_code (*upgrade)(const char *url, struct sso_error *err);
     void (*close)(struct store *store);
     unsigned (*schema)(const struct store *store);
+    enum sso_code (*backup)(struct store *store, const char *path, struct sso_error *err);
 
     enum sso_code (*begin)(struct store *store, enum store_access access, struct store_tx **out,
                            struct sso_error *err);

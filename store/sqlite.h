@@ -118,6 +118,9 @@ extern const struct store_exposed_ops sqlite_exposed_ops;
 extern const struct store_audit_ops sqlite_audit_ops;
 extern const struct store_audit_key_ops sqlite_audit_key_ops;
 extern const struct store_destruction_ops sqlite_destruction_ops;
+/* --- sqlite_backup.c --- */
+enum sso_code sqlite_backup(struct store *store, const char *path, struct sso_error *err);
+
 extern const struct store_refusal_ops sqlite_refusal_ops;
 
 #endif

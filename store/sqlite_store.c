@@ -272,6 +272,7 @@ const struct store_ops sqlite_store_ops = {
     .open = open_store,
     .create = create_store,
     .upgrade = upgrade_store,
+    .backup = sqlite_backup,
     .close = close_store,
     .schema = schema_of,
     .begin = sqlite_begin,

@@ -131,6 +131,11 @@ enum sso_code store_savepoint_undo(struct store_tx *tx, struct sso_error *err)
     return rc != SSO_OK ? rc : tx->store->ops->savepoint_undo(tx, err);
 }
 
+enum sso_code store_backup(struct store *store, const char *path, struct sso_error *err)
+{
+    return store->ops->backup(store, path, err);
+}
+
 enum sso_code store_check_structure(struct store_tx *tx, char ***lines, size_t *count,
                                     struct sso_error *err)
 {

@@ -65,6 +65,11 @@ enum sso_code store_savepoint_undo(struct store_tx *tx, struct sso_error *err)
  * nowhere; none on a sound database. It reads everything: not for a request. */
 enum sso_code store_check_structure(struct store_tx *tx, char ***lines, size_t *count,
                                     struct sso_error *err) __attribute__((warn_unused_result));
+/* A consistent copy of all there is, as one file of mode 0600 that must not exist yet
+ * (SSO_ALREADY_EXISTS) and that store_open takes; durable when it returns SSO_OK. Others read and
+ * write meanwhile. On error no file is left. */
+enum sso_code store_backup(struct store *store, const char *path, struct sso_error *err)
+    __attribute__((warn_unused_result));
 void store_lines_free(char ***lines, size_t count);
 
 #include "store/applications.h"

@@ -136,6 +136,16 @@ void doctor_check_host(const struct config *config, json_t *checks);
 void doctor_check_database(struct ceremony *ceremony, json_t *checks);
 void doctor_check_tokens(struct ceremony *ceremony, const char *token, json_t *checks);
 
+/* A consistent copy at `path` (absolute, not there yet), and PATH.info: which generations and share
+ * sets it needs, signed. *info: {"system","node","made","sha256","generations","signature",
+ * "public_key"}. */
+enum sso_code ceremony_backup_database(struct ceremony *ceremony, const char *path, json_t **info,
+                                       struct sso_error *err) __attribute__((warn_unused_result));
+/* The same from the two files alone. SSO_BACKUP_INVALID, SSO_BACKUP_TAMPERED. Whether the public
+ * key is one of the system's only its audit can tell. */
+enum sso_code database_backup_info(const char *path, json_t **out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* The object of `db check`: structure; with `open` also every tag, row and sealed key; with
  * `against_audit` every row against the records of its writes and deletes. */
 struct check_wish {

@@ -220,6 +220,31 @@ static void test_worker_user(void **state)
     close(socket);
 }
 
+/* What one wrong PIN costs a token: one try, however often a program with four workers starts. */
+static void test_twenty_starts_spend_one_try(void **state)
+{
+    struct sso_error err = {0};
+    struct hsm_status status;
+    (void)state;
+    test_token_make_faulty(&token);
+    test_token_set_pin(&token, "wrong");
+    token.section.workers = 4;
+    for (int i = 0; i < 20; i++) {
+        assert_true(test_token_spawner(&token, &spawner));
+        assert_ok(hsm_open(&token.section, token.state, spawner, true, &hsm, &err), &err);
+        hsm_await_start(hsm);
+        hsm_status(hsm, &status);
+        assert_int_equal(status.state, HSM_PIN_REFUSED);
+        hsm_close(&hsm);
+    }
+    assert_int_equal(test_token_count(&token, "logins"), 1);
+    print_message("20 starts of 4 workers: %u C_Login\n",
+                  (unsigned)test_token_count(&token, "logins"));
+    test_token_set_pin(&token, TEST_PIN);
+    assert_true(test_token_spawner(&token, &spawner));
+    assert_ok(hsm_open(&token.section, token.state, spawner, false, &hsm, &err), &err);
+}
+
 static void test_pin(void **state)
 {
     struct sso_error err = {0};
@@ -580,20 +605,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, new_token, free_token)
-        T(test_selection),
-        T(test_pin),
-        T(test_pin_program),
-        T(test_worker_user),
-        T(test_keep_trying),
-        T(test_kills),
-        T(test_poison),
-        T(test_hang),
-        T(test_deadline),
-        T(test_codes),
-        T(test_token_goes_and_comes),
-        T(test_memory_limit),
-        T(test_leak),
-        T(test_sessions),
+        T(test_selection),    T(test_pin),         T(test_twenty_starts_spend_one_try),
+        T(test_pin_program),  T(test_worker_user), T(test_keep_trying),
+        T(test_kills),        T(test_poison),      T(test_hang),
+        T(test_deadline),     T(test_codes),       T(test_token_goes_and_comes),
+        T(test_memory_limit), T(test_leak),        T(test_sessions),
         T(test_workers_end),
 #undef T
     };
