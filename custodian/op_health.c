@@ -156,6 +156,8 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
     pthread_rwlock_rdlock(&custodian->lock);
     uint32_t active = custodian->active;
     bool store_known = custodian->store != NULL, system_known = custodian->keyring != NULL;
+    /* Without the key no tag can be looked at, and nothing that has one is told. */
+    bool policy_known = custodian->policy.key.length_bytes == POLICY_KEY_BYTES;
     pthread_rwlock_unlock(&custodian->lock);
     bool available = store_known && read_facts(custodian, active, &facts) == SSO_OK;
     bool master = active != 0 && custodian->config->hsm_count > 0;
@@ -172,7 +174,7 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
         "quarantined", number_or_null(facts.quarantined), "workers", workers_json(custodian),
         "rotation", rotation_json(custodian), "database",
         database_json(custodian, store_known, available), "tokens",
-        available && system_known ? token_status_json(custodian) : json_null());
+        available && policy_known ? token_status_json(custodian) : json_null());
     return request->reply != NULL ? SSO_OK : no_memory(err);
 }
 

@@ -278,3 +278,63 @@ def test_the_token_moved_away_and_another_put_in_its_place(make_installation):
             thread.join()
     assert set(answers) <= {"right", "hsm_unavailable", "no_master_secret"}, set(answers)
     it.check_open()
+
+
+def test_a_worker_s_life_by_its_calls(make_faulty):
+    """One login of each worker, the first alone; its session is open as long as the worker serves;
+    at the end C_Finalize, however often the service starts and stops."""
+    it = make_faulty()
+    it.fill(20)
+    it.stop()
+    cycles = 100 if LONG else 3
+    it.faulty.control()
+    for _ in range(cycles):
+        it.faulty.forget_calls()
+        it.start()
+        wait_for(lambda: workers_of(it)["ready"] == 2, "both workers")
+        items = [{"app": "app", "principal": principal_of(n)} for n in range(20)]
+        it.api("POST", "/v1/lookup", {"items": items}, status=200)
+        before = it.faulty.calls()
+        assert it.stop() == 0
+        calls = it.faulty.calls()
+        pids = {call.pid for call in calls}
+        logins = [call for call in calls if call.function == "C_Login"]
+        assert sorted(call.pid for call in logins) == sorted(pids), "one login each"
+        opened = [call for call in calls if call.function == "C_OpenSession"]
+        first = logins[0]
+        assert all(call.microseconds > first.microseconds for call in opened if call.pid != first.pid), \
+            "nobody logs in, or opens a session, before the first is in"
+        pinned = {(call.pid, call.session) for call in logins}
+        closed = {(call.pid, call.session) for call in before if call.function == "C_CloseSession"}
+        assert not pinned & closed and not [call for call in before if call.function == "C_Logout"]
+        ended = {call.pid for call in calls if call.function == "C_Finalize" and call.result == "0x0"}
+        assert ended == pids, "every worker finalises its module"
+
+
+def test_a_start_with_an_empty_token_changes_nothing(make_installation):
+    """What is missing from a token is neither deleted nor changed in the database; a second token
+    beside the right one changes nothing either, whatever slot it gets."""
+    it = make_installation()
+    it.init()
+    it.start()
+    it.create_app()
+    it.fill(20)
+    it.stop()
+    before = contents(it)
+    tokens, away = it.token.directory / "tokens", it.token.directory / "away"
+    tokens.rename(away)
+    other = Token(it.directory / "other", label=it.token.label, pin=it.token.pin)
+    (other.directory / "tokens").rename(tokens)
+    it.start(wait=None)
+    wait_for(lambda: it.look_up("app", principal_of(1)).code == "no_master_secret", "it is refused")
+    assert it.sso("status", check=0).json["rows"]["total"] in (20, None)
+    doctor = it.sso("doctor", check=3)
+    assert doctor.json["result"] == "FAIL"
+    it.stop()
+    assert contents(it) == before
+    tokens.rename(it.directory / "empty")
+    away.rename(tokens)
+    for n in range(3):
+        it.token.add(f"another{n}")
+    it.start()
+    assert it.password("app", principal_of(1)) == password_of(1)
