@@ -25,10 +25,11 @@ const char *module_function_name(enum module_function function)
 
 static enum sso_code initialize(struct module *module, const char *init_args, struct sso_error *err)
 {
-    bool wanted = init_args != NULL && init_args[0] != '\0';
-    /* NSS keeps the pointer. */
+    if (init_args != NULL && init_args[0] != '\0' &&
+        (module->init_args = strdup(init_args)) == NULL)
+        return sso_fail(err, SSO_NO_MEMORY, "no memory to load module %s", module->path);
     struct initialize_args args = {
-        .standard = {.flags = CKF_OS_LOCKING_OK, .pReserved = wanted ? strdup(init_args) : NULL}};
+        .standard = {.flags = CKF_OS_LOCKING_OK, .pReserved = module->init_args}};
     struct outcome call = CALL(module, Initialize, &args);
     if (call.rv == CKR_OK || call.rv == CKR_CRYPTOKI_ALREADY_INITIALIZED)
         return SSO_OK;
@@ -61,6 +62,7 @@ enum sso_code module_load(const char *path, const char *init_args, struct module
         code = initialize(module, init_args, err);
     }
     if (code != SSO_OK) {
+        free(module->init_args);
         free(module->path);
         free(module);
         return code;

@@ -56,6 +56,7 @@ enum module_function {
 struct module {
     CK_FUNCTION_LIST *functions;
     char *path;
+    char *init_args; /* NULL where there are none; NSS keeps the pointer */
     _Atomic uint64_t calls[FN_COUNT];
 };
 

@@ -258,6 +258,7 @@ static void test_pages_of_mappings(void **state)
             continue;
         struct credential_row row = sample_row((uint32_t)i, 1, principal);
         assert_ok(store_credential_put(tx, &row, 0, &err));
+        credential_row_free(&row);
     }
     while (count != 0) {
         struct mapping_view *page = NULL;
