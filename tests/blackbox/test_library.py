@@ -1,7 +1,10 @@
 """The C library as an application's programmer meets it: header, pkg-config, the sample program."""
 
 import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +16,10 @@ def pkg_config_folder():
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """Built from what is installed and nothing else."""
-    folder = tmp_path_factory.mktemp("sample")
+def sample():
+    """Built from what is installed and nothing else, where every user can run it."""
+    folder = Path(tempfile.mkdtemp(prefix="sso-hsm-sample-"))
     folder.chmod(0o755)
-    for parent in folder.parents:
-        if parent.owner() == "root" and "pytest-of-" in str(parent):
-            parent.chmod(0o755)
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "sso-hsm"], check=True, text=True,
                            capture_output=True, env={**os.environ, "PKG_CONFIG_PATH": str(pkg_config_folder())})
     program = folder / "sso-hsm-lookup"
@@ -27,7 +27,8 @@ def sample(tmp_path_factory):
     subprocess.run([os.environ.get("CC", "gcc"), "-Wall", "-Wextra", "-Werror", *sanitize,
                     PREFIX / "share/doc/sso-hsm/examples/sso-hsm-lookup.c", *flags.stdout.split(),
                     f"-Wl,-rpath,{pkg_config_folder().parent}", "-o", program], check=True)
-    return program
+    yield program
+    shutil.rmtree(folder)
 
 
 class House:
