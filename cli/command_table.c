@@ -416,7 +416,7 @@ const struct command command_table[] = {
     {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
     {"db copy", COMMAND_LATER, "", "moving to another database comes with a later version", NULL},
-    {"db accept-restore", COMMAND_LATER, "", "backups of the database come with a later version",
-     NULL},
+    {"db accept-restore", COMMAND_LATER, "",
+     "that a database was put back from a backup is not noticed in this version", NULL},
 };
 const size_t command_count = sizeof command_table / sizeof command_table[0];
