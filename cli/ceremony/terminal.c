@@ -40,6 +40,15 @@ enum sso_code terminal_check(const char *instead, struct sso_error *err)
     return rc;
 }
 
+static bool set_echo(const struct terminal *terminal, bool echo)
+{
+    struct termios mode = terminal->before;
+    mode.c_lflag |= ICANON | ISIG;
+    if (!echo)
+        mode.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
+    return tcsetattr(terminal->fd, TCSADRAIN, &mode) == 0;
+}
+
 enum sso_code terminal_open(struct terminal *terminal, const char *instead, struct sso_error *err)
 {
     static const char alternate_screen[] = "\033[?1049h";
@@ -50,6 +59,7 @@ enum sso_code terminal_open(struct terminal *terminal, const char *instead, stru
     interrupted = 0;
     for (size_t i = 0; i < TERMINAL_SIGNALS; i++)
         sigaction(watched[i], &watch, &terminal->old[i]);
+    set_echo(terminal, false); /* before the first prompt, for who types ahead of it */
     terminal_write(terminal, alternate_screen, sizeof alternate_screen - 1);
     terminal_clear(terminal);
     return SSO_OK;
@@ -125,13 +135,10 @@ static enum sso_code read_line(struct terminal *terminal, struct secret *out, st
 enum sso_code terminal_line(struct terminal *terminal, bool echo, struct secret *out,
                             struct sso_error *err)
 {
-    struct termios mode = terminal->before;
-    mode.c_lflag |= ICANON | ISIG;
-    if (!echo)
-        mode.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
-    if (tcsetattr(terminal->fd, TCSADRAIN, &mode) != 0)
+    if (!set_echo(terminal, echo))
         return sso_fail_errno(err, SSO_INTERNAL, errno, "the terminal cannot be set");
     enum sso_code rc = read_line(terminal, out, err);
+    set_echo(terminal, false);
     if (!echo)
         terminal_write(terminal, "\n", 1);
     return rc;
