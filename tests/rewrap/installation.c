@@ -262,7 +262,8 @@ void mark_compromised(struct installation *in, uint32_t number)
 
 /* --- jobs --- */
 
-enum sso_code open_generation(struct installation *in, uint32_t number, struct sso_error *err)
+static enum sso_code open_in_keyring(struct installation *in, uint32_t number, bool fresh,
+                                     struct sso_error *err)
 {
     struct generation generation = read_generation(in, number);
     struct generation_token *token = NULL;
@@ -272,9 +273,20 @@ enum sso_code open_generation(struct installation *in, uint32_t number, struct s
     if (rc == SSO_OK)
         rc = store_generation_token_list(tx, &token, &count, err);
     if (rc == SSO_OK)
-        rc = keyring_open(in->keyring, &generation, token, count, true, err);
+        rc = keyring_open(in->keyring, &generation, token, count, fresh, err);
     free(token);
     return rc;
+}
+
+enum sso_code open_generation(struct installation *in, uint32_t number, struct sso_error *err)
+{
+    return open_in_keyring(in, number, true, err);
+}
+
+enum sso_code open_without_new_workers(struct installation *in, uint32_t number,
+                                       struct sso_error *err)
+{
+    return open_in_keyring(in, number, false, err);
 }
 
 static enum sso_code open_target(void *context, uint32_t number, struct sso_error *err)

@@ -34,6 +34,9 @@ void installation_remove(struct installation *in); /* closes it too */
 uint32_t make_generation(struct installation *in, enum suite_id suite);
 /* Opens it in all workers, as job->open_target does. */
 enum sso_code open_generation(struct installation *in, uint32_t number, struct sso_error *err);
+/* SoftHSM sees what another process made, and starting workers takes its time. */
+enum sso_code open_without_new_workers(struct installation *in, uint32_t number,
+                                       struct sso_error *err);
 size_t list_generations(struct installation *in, struct generation **list);
 struct generation read_generation(struct installation *in, uint32_t number);
 

@@ -274,7 +274,7 @@ static void goes_through_many_generations(void **state)
         add_credentials(&in, n * 3, 3);
         uint32_t to = make_generation(&in, n % 2 == 0 ? SUITE_AES256_GCM : SUITE_AES256_KW);
         plan_job(&in, &job, to, NULL);
-        OK(open_generation(&in, to, &problem));
+        OK(open_without_new_workers(&in, to, &problem));
         struct store_tx *tx = NULL;
         OK(store_begin(in.store, STORE_WRITE, &tx, &problem));
         struct generation target, former;
