@@ -160,7 +160,8 @@ static json_t *signed_statement(const struct destroying *self)
         hex_encode(signature, sizeof signature, hex);
     else
         console_warn("the statement is not signed: %s", problem.detail);
-    keep_statement(self, hex, pem);
+    if (!self->was_destroyed)
+        keep_statement(self, hex, pem);
     bool grace = self->generation.state == GENERATION_DESTROYING;
     return json_pack(
         "{s:I, s:s, s:o, s:s, s:o, s:o}", "generation", (json_int_t)self->generation.number,
@@ -173,6 +174,11 @@ static json_t *signed_statement(const struct destroying *self)
 
 static enum sso_code grace_is_over(const struct destroying *self, struct sso_error *err)
 {
+    if (self->row.number != self->generation.number || self->row.destroying_ms == 0)
+        return sso_fail(err, SSO_POLICY_TAMPERED,
+                        "nothing in the database says when the grace of generation %u began: "
+                        "sso-hsm key retire %u takes it back",
+                        self->generation.number, self->generation.number);
     int64_t left_ms = self->row.destroying_ms + self->row.grace_ms - wall_clock_ms();
     json_t *until = json_time(self->row.destroying_ms + self->row.grace_ms);
     enum sso_code rc =
@@ -199,6 +205,8 @@ enum sso_code ceremony_destroy(struct ceremony *ceremony, const struct destroy_r
     struct destroying self = {.ceremony = ceremony, .request = request};
     enum sso_code rc = installation_open_all(ceremony, err);
     if (rc == SSO_OK)
+        rc = destruction_last_check(&self, err);
+    if (rc == SSO_OK)
         rc = read_state(&self, err);
     if (rc == SSO_OK)
         rc = signer_find(ceremony, &self.signer, err);
@@ -213,6 +221,7 @@ enum sso_code ceremony_destroy(struct ceremony *ceremony, const struct destroy_r
             rc = destruction_finish(&self, err);
         break;
     default:
+        self.was_destroyed = true; /* what says how is kept already */
         snprintf(self.statement, sizeof self.statement, "generation %u is destroyed",
                  request->number);
         break;

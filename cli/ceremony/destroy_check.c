@@ -17,16 +17,18 @@ static void time_or_never(int64_t time_ms, char *out, size_t size)
     json_decref(time);
 }
 
-/* The last full check that found nothing, by the audit. */
-static enum sso_code last_check(struct store_tx *tx, int64_t *time_ms, struct sso_error *err)
+enum sso_code destruction_last_check(struct destroying *self, struct sso_error *err)
 {
     struct audit_record *records = NULL;
     size_t count = 0;
-    *time_ms = 0;
-    enum sso_code rc = store_audit_of_operation(tx, "database.check", &records, &count, err);
+    STORE_TX_AUTO tx = NULL;
+    self->check_ms = 0;
+    enum sso_code rc = store_begin(self->ceremony->store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_audit_of_operation(tx, "database.check", &records, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
-        if (strcmp(records[i].outcome, "ok") == 0 && records[i].time_ms > *time_ms)
-            *time_ms = records[i].time_ms;
+        if (strcmp(records[i].outcome, "ok") == 0 && records[i].time_ms > self->check_ms)
+            self->check_ms = records[i].time_ms;
     free(records);
     return rc;
 }
@@ -46,13 +48,12 @@ static enum sso_code state_allows(const struct generation *generation, struct ss
     }
 }
 
-static void make_statement(struct destroying *self, const struct generation_usage *usage,
-                           int64_t check_ms)
+static void make_statement(struct destroying *self, const struct generation_usage *usage)
 {
     const struct generation *generation = &self->generation;
     char retired[40], check[40], drill[40];
     time_or_never(generation->retired_ms, retired, sizeof retired);
-    time_or_never(check_ms, check, sizeof check);
+    time_or_never(self->check_ms, check, sizeof check);
     time_or_never(generation->last_drill_ms, drill, sizeof drill);
     snprintf(self->statement, sizeof self->statement,
              "generation %u: counted under its lock: %llu rows, %llu sealed keys, %llu rows in "
@@ -69,7 +70,6 @@ enum sso_code destruction_count(struct destroying *self, struct store_tx *tx, st
     uint32_t number = self->request->number;
     const struct policy *policy = &self->ceremony->policy;
     struct generation_usage usage;
-    int64_t check_ms = 0;
     enum sso_code rc = store_generation_hold(tx, number, STORE_EXCLUSIVE, &self->generation, err);
     if (rc == SSO_OK)
         rc = policy_check_generation(policy, &self->generation, err);
@@ -82,15 +82,14 @@ enum sso_code destruction_count(struct destroying *self, struct store_tx *tx, st
     if (rc != SSO_OK || self->generation.state == GENERATION_DESTROYED)
         return rc;
     if ((rc = store_generation_usage(tx, number, &usage, err)) != SSO_OK ||
-        (rc = generation_usage_check(&usage, number, err)) != SSO_OK ||
-        (rc = last_check(tx, &check_ms, err)) != SSO_OK)
+        (rc = generation_usage_check(&usage, number, err)) != SSO_OK)
         return rc;
-    if (check_ms <= self->generation.retired_ms)
+    if (self->check_ms <= self->generation.retired_ms)
         return sso_fail(err, SSO_IN_USE,
                         "no full check has found the database sound since generation %u was "
                         "retired: sso-hsm db check --open",
                         number);
-    make_statement(self, &usage, check_ms);
+    make_statement(self, &usage);
     return SSO_OK;
 }
 

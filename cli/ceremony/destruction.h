@@ -12,9 +12,15 @@ struct destroying {
     struct generation generation; /* as last read under its lock */
     struct destruction row;
     struct signer signer;
+    bool was_destroyed;
+    int64_t check_ms;                /* of the last full check that found nothing */
     char statement[STATEMENT_BYTES]; /* of what was counted; stands in the audit, and is signed */
 };
 
+/* Fills check_ms from the audit, which has to be read whole: in a transaction of its own, so that
+ * the service writes meanwhile. What is found later only comes later. */
+enum sso_code destruction_last_check(struct destroying *self, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* In a transaction: takes the generation's lock exclusively, reads and believes the rows, and
  * refuses where something still needs it, or no full check was made since it retired. */
 enum sso_code destruction_count(struct destroying *self, struct store_tx *tx, struct sso_error *err)

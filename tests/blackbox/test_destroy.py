@@ -169,6 +169,9 @@ def test_a_changed_row_of_a_destruction_is_refused(ready):
     with ready.sql() as sql:
         sql.execute("UPDATE destructions SET grace_ms = 0")
     refused(ready, "policy_tampered", "destroy", 1, "--for-ever")
+    with ready.sql() as sql:
+        sql.execute("DELETE FROM destructions")
+    assert "grace" in refused(ready, "policy_tampered", "destroy", 1, "--for-ever")
     assert keys_in_token(ready) == 2
 
 
