@@ -78,6 +78,7 @@ enum sso_code ceremony_ask(struct hsm *hsm, enum frame_kind kind, const struct e
     pthread_mutex_lock(&hsm->control_mutex);
     for (unsigned i = 0; i < TRIES; i++) {
         struct control control = ceremony_control(hsm, kind, body);
+        control.reply.locked = reply->locked;
         code = control_run_any(hsm, &control, NULL, err);
         if (code == SSO_OK)
             encode_fixed(reply, control.reply.data, control.reply.length_bytes);

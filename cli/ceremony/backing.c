@@ -315,6 +315,7 @@ void backing_journal(const struct backing *backing, struct journal_entry *out)
     if (!backing->new_set || options->shares_dir == NULL)
         return;
     absolute(options->shares_dir, out->shares_folder);
+    snprintf(out->share_set, sizeof out->share_set, "%s", backing->set.id);
     out->share_count = backing->set.scheme.count;
 }
 

@@ -9,18 +9,32 @@
 #include <unistd.h>
 
 #include "cli/ceremony/backup_io.h"
+#include "cli/ceremony/shares.h"
+#include "common/audit_head.h"
 #include "common/json.h"
 
 #define JOURNAL_BYTES_MAX 16384
+
+/* A file that was just made is there after a power cut only if its folder is durable too. */
+static void make_durable(const char *folder)
+{
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!fsync(fd);
+        close(fd);
+    }
+}
 
 enum sso_code journal_open(const struct ceremony *ceremony, struct journal *out,
                            struct sso_error *err)
 {
     const char *folder = ceremony->config->system.state_directory;
+    out->config = ceremony->config;
     snprintf(out->path, sizeof out->path, "%s/" JOURNAL_FILE, folder);
     out->fd = open(out->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (out->fd < 0)
         return sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "the ceremony's journal %s", out->path);
+    make_durable(folder);
     if (flock(out->fd, LOCK_EX | LOCK_NB) == 0)
         return SSO_OK;
     journal_close(out);
@@ -38,12 +52,17 @@ void journal_close(struct journal *journal)
 enum sso_code journal_write(struct journal *journal, const struct journal_entry *entry,
                             struct sso_error *err)
 {
+    const struct config *config = journal->config;
+    struct audit_head head;
+    audit_head_read(config->system.state_directory, &head);
     json_t *object = json_pack(
-        "{s:o, s:I, s:o, s:s, s:b, s:s, s:s, s:I}", "system_id",
+        "{s:o, s:I, s:o, s:s, s:b, s:s, s:s, s:s, s:I, s:s, s:I, s:o}", "system_id",
         json_hex(entry->system_id, SYSTEM_ID_BYTES), "generation", (json_int_t)entry->generation,
         "secret_id", json_hex(entry->secret_id, SECRET_ID_BYTES), "section", entry->section,
         "restored", entry->restored, "backup", entry->backup, "shares_folder", entry->shares_folder,
-        "shares", (json_int_t)entry->share_count);
+        "share_set", entry->share_set, "shares", (json_int_t)entry->share_count, "database",
+        config->database.url, "head_number", (json_int_t)head.number, "head_hash",
+        json_hex(head.hash, AUDIT_HASH_BYTES));
     char *line = object != NULL ? json_line(object) : NULL;
     size_t length = line != NULL ? strlen(line) : 0;
     errno = ENOMEM;
@@ -81,6 +100,7 @@ static bool read_entry(const json_t *object, struct journal_entry *out)
 {
     json_int_t generation = json_integer_value(json_object_get(object, "generation"));
     json_int_t shares = json_integer_value(json_object_get(object, "shares"));
+    out->head.number = (uint64_t)json_integer_value(json_object_get(object, "head_number"));
     out->generation = (uint32_t)generation;
     out->share_count = (unsigned)shares;
     out->restored = json_is_true(json_object_get(object, "restored"));
@@ -90,7 +110,10 @@ static bool read_entry(const json_t *object, struct journal_entry *out)
            get_hex(object, "secret_id", out->secret_id, SECRET_ID_BYTES) &&
            get_text(object, "section", out->section, sizeof out->section) &&
            get_text(object, "backup", out->backup, sizeof out->backup) &&
-           get_text(object, "shares_folder", out->shares_folder, sizeof out->shares_folder);
+           get_text(object, "shares_folder", out->shares_folder, sizeof out->shares_folder) &&
+           get_text(object, "share_set", out->share_set, sizeof out->share_set) &&
+           get_text(object, "database", out->database, sizeof out->database) &&
+           get_hex(object, "head_hash", out->head.hash, AUDIT_HASH_BYTES);
 }
 
 enum sso_code journal_read(const struct config *config, struct journal_entry *out,
@@ -142,6 +165,36 @@ static bool is_known(const struct ceremony *ceremony, const struct journal_entry
     return false;
 }
 
+/* That the database does not know the key says that the ceremony was not done, unless this is
+ * another database, or one from before it: then the key may be what credentials are under. */
+static enum sso_code check_database(const struct ceremony *ceremony, const struct journal *journal,
+                                    const struct journal_entry *entry, struct sso_error *err)
+{
+    struct audit_head kept;
+    bool holds = true;
+    STORE_TX_AUTO tx = NULL;
+    char label[GENERATION_LABEL_SIZE];
+    const struct config *config = ceremony->config;
+    bool same = strcmp(entry->database, config->database.url) == 0;
+    audit_head_read(config->system.state_directory, &kept);
+    snprintf(kept.node, sizeof kept.node, "%s", config->cluster.node);
+    if (same && kept.number == entry->head.number &&
+        memcmp(kept.hash, entry->head.hash, AUDIT_HASH_BYTES) == 0)
+        return SSO_OK; /* nothing was written since */
+    enum sso_code rc = store_begin(ceremony->store, STORE_READ, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_audit_holds(tx, &kept, &holds, err);
+    if (rc != SSO_OK || (same && holds))
+        return rc;
+    generation_label(entry->system_id, entry->generation, label);
+    return sso_fail(err, SSO_DATABASE_WENT_BACK,
+                    "a ceremony was interrupted, which wrote to %s, and the database is %s: its "
+                    "key %s is not touched, since credentials may be under it. Where that "
+                    "ceremony was done, or its key taken out of the token, remove %s",
+                    entry->database, same ? "older than what this node wrote since" : "another",
+                    label, journal->path);
+}
+
 static enum sso_code undo_key(struct ceremony *ceremony, const struct journal_entry *entry,
                               struct sso_error *err)
 {
@@ -161,7 +214,7 @@ static enum sso_code undo_key(struct ceremony *ceremony, const struct journal_en
     if (rc == SSO_OK)
         console_warn("a ceremony was interrupted: its key %s was taken out of the token again",
                      label);
-    else if (rc == SSO_NOT_FOUND || rc == SSO_NO_MASTER_SECRET)
+    else if (rc == SSO_NOT_FOUND)
         console_warn("a ceremony was interrupted: it left no key in the token");
     else
         return sso_fail(err, rc,
@@ -198,7 +251,7 @@ static void undo_files(const struct journal_entry *entry)
         char path[PATH_MAX + 32];
         snprintf(path, sizeof path, "%s/share-%u-of-%u.txt", entry->shares_folder, i,
                  entry->share_count);
-        if (unlink(path) == 0)
+        if (share_file_remove(path, entry->share_set))
             console_warn("its share %s was removed: it belongs to nothing", path);
     }
 }
@@ -217,7 +270,9 @@ enum sso_code journal_recover(struct ceremony *ceremony, struct journal *journal
                      "should be",
                      entry.generation);
     } else {
-        rc = undo_key(ceremony, &entry, err);
+        rc = check_database(ceremony, journal, &entry, err);
+        if (rc == SSO_OK)
+            rc = undo_key(ceremony, &entry, err);
         if (rc != SSO_OK)
             return rc;
         undo_files(&entry);

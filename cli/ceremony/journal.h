@@ -18,6 +18,7 @@
 struct journal {
     int fd; /* -1: not open */
     char path[PATH_MAX];
+    const struct config *config;
 };
 
 /* What is to be undone; texts may be "". */
@@ -29,7 +30,12 @@ struct journal_entry {
     bool restored;         /* the key belongs to a generation that exists */
     char backup[PATH_MAX]; /* file */
     char shares_folder[PATH_MAX];
+    char share_set[SHARE_SET_ID_SIZE]; /* of the shares there: others are left alone */
     unsigned share_count;
+    /* journal_write() fills in what tells a database that is older than the ceremony: where it is,
+     * and what this node knew of the audit. */
+    char database[PATH_MAX];
+    struct audit_head head;
 };
 
 /* Takes the lock. SSO_IN_USE: another ceremony runs on this node. */

@@ -19,6 +19,17 @@ enum sso_code making_begin(struct ceremony *ceremony, struct making *making,
     return rc;
 }
 
+static bool key_is_gone(const struct ceremony *ceremony, const struct making *making,
+                        const struct key_order *order)
+{
+    struct generation_key key = {.number = order->number, .suite = order->suite};
+    memcpy(key.system_id, ceremony->system.id, SYSTEM_ID_BYTES);
+    memcpy(key.secret_id, order->secret_id, SECRET_ID_BYTES);
+    struct sso_error problem = {0};
+    enum sso_code rc = hsm_destroy_key(making->pool, &key, &problem);
+    return rc == SSO_OK || rc == SSO_NOT_FOUND;
+}
+
 enum sso_code making_key(struct ceremony *ceremony, struct making *making, uint32_t number,
                          enum suite_id suite, struct sso_error *err)
 {
@@ -41,8 +52,9 @@ enum sso_code making_key(struct ceremony *ceremony, struct making *making, uint3
     rc = keyring_generate_order(ceremony->keyring, making->pool, &order, &making->made, err);
     fault_point("ceremony.key");
     making->key_made = rc == SSO_OK;
-    /* A worker that died over it may have left the key: then the journal stays. */
-    if (rc != SSO_OK && rc != SSO_HSM_UNAVAILABLE)
+    /* It may have left the key all the same: then the journal stays. */
+    if (rc != SSO_OK && rc != SSO_HSM_UNAVAILABLE &&
+        (rc == SSO_ALREADY_EXISTS || key_is_gone(ceremony, making, &order)))
         journal_clear(&making->journal);
     return rc;
 }

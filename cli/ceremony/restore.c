@@ -164,7 +164,7 @@ static void succeed_row(const struct ceremony *ceremony, struct generation_token
     for (size_t i = 0; i < ceremony->token_count; i++) {
         const struct generation_token *old = &ceremony->token[i];
         if (old->number == token->number && strcmp(old->node, token->node) == 0 &&
-            memcmp(&old->token, &token->token, sizeof old->token) == 0)
+            token_identity_same(&old->token, &token->token))
             token->version = old->version + 1;
     }
 }

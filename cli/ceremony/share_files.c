@@ -210,3 +210,17 @@ enum sso_code shares_read(const char *folder, struct share_pile *out, struct sso
     free(names);
     return rc;
 }
+
+/* --- removing --- */
+
+bool share_file_remove(const char *path, const char *set_id)
+{
+    char wanted[SHARE_SET_ID_SIZE + 16];
+    size_t length = 0;
+    char *text = secret_alloc(FILE_BYTES_MAX + 1);
+    snprintf(wanted, sizeof wanted, " share set %s of ", set_id);
+    bool ours = text != NULL && read_text(path, text, &length, NULL) == SSO_OK &&
+                (length == 0 || strstr(text, wanted) != NULL);
+    secret_dealloc(text);
+    return ours && unlink(path) == 0;
+}

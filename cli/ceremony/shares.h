@@ -38,6 +38,8 @@ enum sso_code shares_write(const char *folder, const struct share_occasion *occa
                            struct slip39_share *shares, struct sso_error *err)
     __attribute__((warn_unused_result));
 void shares_remove(const char *folder, const struct share_set *set);
+/* Only where it is of that set, or empty: no share was written to it yet. */
+bool share_file_remove(const char *path, const char *set_id);
 
 /* --- from the officers --- */
 

@@ -156,6 +156,27 @@ def test_init_killed_at_each_point_goes_on_cleanly(fault_installation, point):
     assert drilled["samples_opened"] == 1
 
 
+def test_a_key_is_not_undone_for_an_older_database(fault_installation):
+    """The ceremony was done and its journal not yet cleared: the database that is in its place knows
+    nothing of it, which says nothing about the key."""
+    it = fault_installation
+    run_killed(it, "ceremony.stored", "init", "--no-backup")
+    aside = it.directory / "aside"
+    aside.mkdir()
+    for path in list(it.database.parent.glob(it.database.name + "*")):
+        path.rename(aside / path.name)
+    refused = it.sso("init", "--no-backup")
+    assert refused.code != 0 and refused.problem["code"] == "database_went_back", refused
+    assert len(secret_keys(it)) == 1
+    for path in list(it.database.parent.glob(it.database.name + "*")):
+        path.unlink()
+    for path in aside.iterdir():
+        path.rename(it.database.parent / path.name)
+    it.check_open()
+    it.sso("key", "generate", "--no-backup", check=0)
+    assert len(secret_keys(it)) == 2
+
+
 @pytest.mark.parametrize("point", RESTORE_POINTS)
 def test_restore_killed_at_each_point_goes_on_cleanly(fault_installation, point):
     backup = Backup(installation=fault_installation)
