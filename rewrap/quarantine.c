@@ -50,6 +50,7 @@ enum sso_code quarantine_see(struct store_tx *tx, const uint8_t row_id[static RO
 
 /* More than these are tried again by `retry-quarantined` only. */
 #define LOOKED_AT_MAX 10000
+#define ANSWERS_MAX 16
 
 static enum sso_code read_entries(struct store *store, struct rotation *rotation,
                                   struct quarantine_entry **list, size_t *count, bool *settled,
@@ -82,6 +83,10 @@ static bool opens_again(struct store *store, struct keyring *keyring, const stru
         store_credential_get_by_id(tx, entry->row_id, &row, NULL) != SSO_OK)
         return false;
     store_rollback(&tx);
+    if (row.generation != entry->generation) { /* the entry says what another hand wrote */
+        credential_row_free(&row);
+        return false;
+    }
     uint8_t *row_key = secret_alloc(ROW_KEY_BYTES);
     struct key_item item = {
         .generation = row.generation, .wrapped = row.wrapped, .row_key = row_key};
@@ -116,6 +121,22 @@ static enum sso_code has_changed(struct store *store, const struct quarantine_en
     return rc;
 }
 
+/* What the tokens said of a generation: each is asked for once, whatever the order of the list.
+ * More of them than there is room for wait for the next look. */
+struct answers {
+    uint32_t generation[ANSWERS_MAX];
+    bool back[ANSWERS_MAX];
+    size_t count;
+};
+
+static bool *answer_of(struct answers *answers, uint32_t generation)
+{
+    for (size_t i = 0; i < answers->count; i++)
+        if (answers->generation[i] == generation)
+            return &answers->back[i];
+    return NULL;
+}
+
 enum sso_code rewrap_find_repaired(struct store *store, struct keyring *keyring,
                                    const struct policy *policy, struct repaired *out,
                                    struct sso_error *err)
@@ -123,8 +144,7 @@ enum sso_code rewrap_find_repaired(struct store *store, struct keyring *keyring,
     struct quarantine_entry *list = NULL;
     struct rotation rotation;
     size_t count = 0;
-    uint32_t asked = 0; /* the generation that was asked for last */
-    bool back = false;  /* and what was answered */
+    struct answers answers = {0};
     *out = (struct repaired){0};
     enum sso_code rc = read_entries(store, &rotation, &list, &count, &out->settled, err);
     if (rc == SSO_OK && count != 0 && (out->row_id = calloc(count, sizeof *out->row_id)) == NULL)
@@ -134,10 +154,13 @@ enum sso_code rewrap_find_repaired(struct store *store, struct keyring *keyring,
         if (!repaired)
             rc = has_changed(store, &list[i], &repaired, err);
         if (rc == SSO_OK && !repaired && waits_for_token(&list[i])) {
-            if (asked != list[i].generation)
-                back = opens_again(store, keyring, policy, &list[i]);
-            asked = list[i].generation;
-            repaired = back;
+            bool *back = answer_of(&answers, list[i].generation);
+            if (back == NULL && answers.count < ANSWERS_MAX) {
+                answers.generation[answers.count] = list[i].generation;
+                back = &answers.back[answers.count++];
+                *back = opens_again(store, keyring, policy, &list[i]);
+            }
+            repaired = back != NULL && *back;
         }
         if (rc == SSO_OK && repaired)
             memcpy(out->row_id[out->count++], list[i].row_id, ROW_ID_BYTES);
