@@ -136,8 +136,9 @@ class Stress:
         self.start()
 
     def kill_worker(self):
-        os.kill(self.rng.choice(self.settled_workers()), signal.SIGKILL)
-        self.counts["worker_kills"] += 1
+        with contextlib.suppress(ProcessLookupError):  # the service may have replaced it just now
+            os.kill(self.rng.choice(self.settled_workers()), signal.SIGKILL)
+            self.counts["worker_kills"] += 1
 
     def kill_at_point(self):
         """The next custodian kills itself there; not in its first moments, since workers log in."""
@@ -166,9 +167,9 @@ class Stress:
         return True
 
     def stop_and_go(self, pid):
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(self.rng.uniform(0.1, 2))
         with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(self.rng.uniform(0.1, 2))
             os.kill(pid, signal.SIGCONT)
 
     def stop_custodian(self):
