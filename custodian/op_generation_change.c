@@ -16,14 +16,15 @@
 #define EXPOSED_DEFAULT 100
 #define EXPOSED_MAX 1000
 
-static enum sso_code number_of_path(const struct request *request, uint32_t *number,
-                                    struct sso_error *err)
+/* `verb` follows the number: "" or ":confirm". A place in the table of operations takes any text.
+ */
+static enum sso_code number_of_path(const struct request *request, const char *verb,
+                                    uint32_t *number, struct sso_error *err)
 {
     const char *text = request->segment[2];
     char *end;
     unsigned long value = strtoul(text, &end, 10);
-    /* A verb may follow, which the table has looked at. */
-    if (text[0] < '1' || text[0] > '9' || (*end != '\0' && *end != ':') || value > UINT32_MAX)
+    if (text[0] < '1' || text[0] > '9' || strcmp(end, verb) != 0 || value > UINT32_MAX)
         return sso_fail(err, SSO_NOT_FOUND,
                         "a generation is named by its number: see sso-hsm key "
                         "list");
@@ -134,7 +135,7 @@ enum sso_code op_generation_change(struct request *request, struct sso_error *er
     struct custodian *custodian = request->custodian;
     struct mark mark = {.policy = &custodian->policy};
     enum sso_code rc = request_authorise(request, NULL, false, err);
-    if (rc != SSO_OK || (rc = number_of_path(request, &mark.number, err)) != SSO_OK ||
+    if (rc != SSO_OK || (rc = number_of_path(request, "", &mark.number, err)) != SSO_OK ||
         (request->body != NULL && (rc = json_only_members(request->body, allowed, err)) != SSO_OK))
         return rc;
     const char *state = json_string_value(json_object_get(request->body, "state"));
@@ -168,7 +169,7 @@ enum sso_code op_generation_confirm(struct request *request, struct sso_error *e
     struct mark mark = {.policy = &custodian->policy, .peer = &request->peer};
     enum sso_code rc = request_authorise(request, NULL, false, err);
     if (rc == SSO_OK)
-        rc = number_of_path(request, &mark.number, err);
+        rc = number_of_path(request, ":confirm", &mark.number, err);
     if (rc != SSO_OK)
         return rc;
     snprintf(request->audit.target, sizeof request->audit.target, "generation %u", mark.number);
@@ -221,7 +222,7 @@ enum sso_code op_generation_exposed(struct request *request, struct sso_error *e
     size_t count = 0;
     STORE_TX_AUTO tx = NULL;
     bool has_after = request_query(request, "after", text, sizeof text);
-    enum sso_code rc = number_of_path(request, &number, err);
+    enum sso_code rc = number_of_path(request, "", &number, err);
     if (rc == SSO_OK)
         rc = request_query_number(request, "limit", EXPOSED_DEFAULT, EXPOSED_MAX, &limit, err);
     if (rc == SSO_OK && (limit == 0 || (has_after && !hex_decode(text, after, sizeof after))))

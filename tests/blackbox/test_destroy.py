@@ -196,6 +196,8 @@ def test_dual_control(make_installation, people):
     rotate(it)
     it.sso("db", "check", "--open", check=0)
     confirm = "/v1/generations/1:confirm"
+    for verb in (":confirm", ":anything", ":"):
+        assert it.api("PATCH", f"/v1/generations/1{verb}", {"state": "retired"}).code == "not_found"
     assert it.api("POST", confirm, uid=bert.pw_uid).code == "not_found"
     asked = as_person(it, anna, "key", "destroy", "1", "--for-ever", "--grace", "1ms")
     assert asked.code == 1 and asked.problem["code"] == "confirmation_needed", asked
