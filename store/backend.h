@@ -188,8 +188,11 @@ struct store_refusal_ops {
                            struct sso_error *err);
 };
 
+struct sql_driver;
+
 struct store_ops {
-    const char *scheme; /* of the URL, and the kind */
+    const char *scheme;           /* of the URL, and the kind */
+    const struct sql_driver *sql; /* of a back end that uses sql_*.c (sql_statement.h) */
 
     enum sso_code (*open)(const char *url, struct store **out, struct sso_error *err);
     enum sso_code (*create)(const char *url, struct store **out, struct sso_error *err);

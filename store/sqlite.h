@@ -99,28 +99,13 @@ enum sso_code sqlite_savepoint(struct store_tx *tx, struct sso_error *err);
 enum sso_code sqlite_savepoint_keep(struct store_tx *tx, struct sso_error *err);
 enum sso_code sqlite_savepoint_undo(struct store_tx *tx, struct sso_error *err);
 
-/* --- sqlite_check.c --- */
-enum sso_code sqlite_check_structure(struct store_tx *tx, char ***lines, size_t *count,
-                                     struct sso_error *err);
+/* --- sqlite_statement.c --- */
+extern const struct sql_driver sqlite_driver;
 
-extern const struct store_system_ops sqlite_system_ops;
-extern const struct store_generation_ops sqlite_generation_ops;
-extern const struct store_share_set_ops sqlite_share_set_ops;
-extern const struct store_sealed_key_ops sqlite_sealed_key_ops;
-extern const struct store_application_ops sqlite_application_ops;
-extern const struct store_mapping_ops sqlite_mapping_ops;
-extern const struct store_ticket_ops sqlite_ticket_ops;
-extern const struct store_credential_ops sqlite_credential_ops;
+/* --- sqlite_scan.c --- */
 extern const struct store_scan_ops sqlite_scan_ops;
-extern const struct store_rotation_ops sqlite_rotation_ops;
-extern const struct store_quarantine_ops sqlite_quarantine_ops;
-extern const struct store_exposed_ops sqlite_exposed_ops;
-extern const struct store_audit_ops sqlite_audit_ops;
-extern const struct store_audit_key_ops sqlite_audit_key_ops;
-extern const struct store_destruction_ops sqlite_destruction_ops;
+
 /* --- sqlite_backup.c --- */
 enum sso_code sqlite_backup(struct store *store, const char *path, struct sso_error *err);
-
-extern const struct store_refusal_ops sqlite_refusal_ops;
 
 #endif

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
-#include "store/sqlite_rows.h"
+#include "store/sql_rows.h"
+#include "store/sqlite.h"
 #include "store/sqlite_swap.h"
 
 /* --- scan --- */
@@ -49,28 +50,28 @@ static const char *scan_sql(const struct scan_options *options, bool clean)
 static enum sso_code is_quarantined(struct store_tx *tx, bool *out, struct sso_error *err)
 {
     static const char sql[] = "SELECT 1 FROM quarantine WHERE retry = 0 LIMIT 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    return rc == SSO_OK ? sqlite_step(&statement, out, err) : rc;
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
+    return rc == SSO_OK ? sql_step(&statement, out, err) : rc;
 }
 
 /* Reads the rowid, the first column, and goes on behind it. */
-static int64_t advance(struct sqlite_statement *s, struct scan_position *position)
+static int64_t advance(struct sql_statement *s, struct scan_position *position)
 {
     position->started = true;
-    position->place = sqlite_read_integer(s, INT64_MIN, INT64_MAX);
+    position->place = sql_read_integer(s, INT64_MIN, INT64_MAX);
     return position->place;
 }
 
 /* Behind rowid, length and the columns of every row. */
-static bool has_ciphertext(const struct sqlite_statement *s, const struct scan_options *options)
+static bool has_ciphertext(const struct sql_statement *s, const struct scan_options *options)
 {
     return options->with_ciphertext ||
            (brings_some(options) &&
-            sqlite3_column_type(s->handle, CREDENTIAL_COLUMNS_COUNT + 2) != SQLITE_NULL);
+            sqlite_driver.column(s, CREDENTIAL_COLUMNS_COUNT + 2).type != SQL_NULL);
 }
 
-static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_options *options,
+static enum sso_code read_rows(struct sql_statement *s, const struct scan_options *options,
                                struct scan_position *position, struct credential_row *rows,
                                size_t *count, struct sso_error *err)
 {
@@ -78,12 +79,12 @@ static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_opt
     size_t bytes = 0;
     bool more = true;
     while (rc == SSO_OK && *count < options->limit) {
-        if ((rc = sqlite_step(s, &more, err)) != SSO_OK || !more)
+        if ((rc = sql_step(s, &more, err)) != SSO_OK || !more)
             break;
         int64_t place = advance(s, position);
-        int64_t length = sqlite_read_integer(s, 0, INT64_MAX);
+        int64_t length = sql_read_integer(s, 0, INT64_MAX);
         struct credential_row *row = &rows[*count];
-        rc = sqlite_read_credential(s, has_ciphertext(s, options), row, err);
+        rc = sql_read_credential(s, has_ciphertext(s, options), row, err);
         row->place = place;
         if (row->ciphertext == NULL)
             row->ciphertext_bytes = (size_t)length;
@@ -98,12 +99,12 @@ static enum sso_code read_rows(struct sqlite_statement *s, const struct scan_opt
     return rc;
 }
 
-static void bind_scan(struct sqlite_statement *s, const struct scan_options *options,
+static void bind_scan(struct sql_statement *s, const struct scan_options *options,
                       const struct scan_position *start, size_t limit)
 {
-    sqlite_bind_integer(s, start->started ? start->place : INT64_MIN);
-    sqlite_bind_integer(s, options->below > 0 ? (int64_t)options->below : (int64_t)UINT32_MAX + 1);
-    sqlite_bind_u64(s, limit);
+    sql_bind_integer(s, start->started ? start->place : INT64_MIN);
+    sql_bind_integer(s, options->below > 0 ? (int64_t)options->below : (int64_t)UINT32_MAX + 1);
+    sql_bind_u64(s, limit);
 }
 
 /* The first row from `position` on, damaged. */
@@ -111,19 +112,19 @@ static enum sso_code pass_over(struct store_tx *tx, const struct scan_options *o
                                struct scan_position *position, struct credential_row *row,
                                size_t *count, struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     const struct scan_position start = *position;
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, key_sql(clean), &statement, err);
+    enum sso_code rc = sql_prepare(tx, key_sql(clean), &statement, err);
     if (rc != SSO_OK)
         return rc;
     bind_scan(&statement, options, &start, 1);
-    if ((rc = sqlite_step(&statement, &found, err)) != SSO_OK || !found)
+    if ((rc = sql_step(&statement, &found, err)) != SSO_OK || !found)
         return rc;
     *row = (struct credential_row){.place = advance(&statement, position)};
-    sqlite_skip(&statement, 1);
-    sqlite_read_bytes(&statement, row->row_id, sizeof row->row_id);
-    row->generation = (uint32_t)sqlite_read_integer(&statement, 0, UINT32_MAX);
+    sql_skip(&statement, 1);
+    sql_read_bytes(&statement, row->row_id, sizeof row->row_id);
+    row->generation = (uint32_t)sql_read_integer(&statement, 0, UINT32_MAX);
     *count = 1;
     return SSO_OK;
 }
@@ -132,18 +133,18 @@ static enum sso_code scan(struct store_tx *tx, const struct scan_options *option
                           struct scan_position *position, struct credential_row *rows,
                           size_t *count, struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     const struct scan_position start = *position;
     struct scan_position end = start;
     bool clean = false;
     *count = 0;
     enum sso_code rc = options->skip_quarantined ? is_quarantined(tx, &clean, err) : SSO_OK;
     if (rc == SSO_OK)
-        rc = sqlite_prepare(tx, scan_sql(options, clean), &statement, err);
+        rc = sql_prepare(tx, scan_sql(options, clean), &statement, err);
     if (rc != SSO_OK)
         return rc;
     if (brings_some(options))
-        sqlite_bind_integer(&statement, options->ciphertext_born);
+        sql_bind_integer(&statement, options->ciphertext_born);
     bind_scan(&statement, options, &start, options->limit);
     rc = read_rows(&statement, options, &end, rows, count, err);
     if (rc == SSO_TOO_LARGE && *count != 0)
@@ -198,14 +199,14 @@ static struct generation_rows *tally_entry(struct tally *tally, uint32_t generat
 static enum sso_code tally_table(struct store_tx *tx, const char *sql, bool credentials,
                                  struct tally *tally, struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     bool more = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    while (rc == SSO_OK && (rc = sqlite_step(&statement, &more, err)) == SSO_OK && more) {
-        struct generation_rows *rows = tally_entry(tally, sqlite_read_u32(&statement));
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
+    while (rc == SSO_OK && (rc = sql_step(&statement, &more, err)) == SSO_OK && more) {
+        struct generation_rows *rows = tally_entry(tally, sql_read_u32(&statement));
         if (rows == NULL)
             return sso_fail(err, SSO_NO_MEMORY, "no memory to count rows");
-        rc = sqlite_check_row(&statement, "the generation of a row", err);
+        rc = sql_check_row(&statement, "the generation of a row", err);
         ++*(credentials ? &rows->credentials : &rows->sealed_keys);
     }
     return rc;

@@ -1,12 +1,15 @@
-#include "store/sqlite_statement.h"
+/* The driver of sql_statement.h for SQLite. */
+#include "store/sql_statement.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include "store/sqlite.h"
 
-#include "common/encode.h"
+static struct sqlite_tx *tx_of(const struct sql_statement *statement)
+{
+    return (struct sqlite_tx *)statement->tx;
+}
 
-static enum sso_code find_cached(struct sqlite_connection *connection, const char *sql,
-                                 sqlite3_stmt **out, struct sso_error *err)
+static enum sso_code find_cached(struct sqlite_connection *connection, const char *sql, void **out,
+                                 struct sso_error *err)
 {
     size_t slot = ((uintptr_t)sql >> 4) % SQLITE_STATEMENTS_MAX;
     while (connection->cached[slot].sql != NULL && connection->cached[slot].sql != sql)
@@ -27,29 +30,40 @@ static enum sso_code find_cached(struct sqlite_connection *connection, const cha
     return SSO_OK;
 }
 
-enum sso_code sqlite_prepare(struct store_tx *tx, const char *sql, struct sqlite_statement *out,
+static enum sso_code prepare(struct sql_statement *statement, const char *sql,
                              struct sso_error *err)
 {
-    *out = (struct sqlite_statement){.tx = (struct sqlite_tx *)tx};
-    if (out->tx->undone)
-        return sso_fail(err, out->tx->why.code, "the transaction was undone before: %s",
-                        out->tx->why.detail);
-    return find_cached(out->tx->connection, sql, &out->handle, err);
+    struct sqlite_tx *tx = tx_of(statement);
+    if (tx->undone)
+        return sso_fail(err, tx->why.code, "the transaction was undone before: %s", tx->why.detail);
+    return find_cached(tx->connection, sql, &statement->handle, err);
 }
 
-void sqlite_finish(struct sqlite_statement *statement)
+static void finish(struct sql_statement *statement)
 {
-    if (statement->handle == NULL)
-        return;
     sqlite3_reset(statement->handle);
     sqlite3_clear_bindings(statement->handle);
-    statement->handle = NULL;
 }
 
-static enum sso_code step_failed(struct sqlite_statement *statement, int result,
-                                 struct sso_error *err)
+/* Fails only for what sql_statement.c does not bind: the lengths are far below SQLite's limit. */
+static void bind(struct sql_statement *statement, int parameter, const struct sql_value *value)
 {
-    struct sqlite_tx *tx = statement->tx;
+    int result;
+    if (value->type == SQL_INTEGER)
+        result = sqlite3_bind_int64(statement->handle, parameter, value->integer);
+    else if (value->type == SQL_TEXT)
+        result = sqlite3_bind_text64(statement->handle, parameter, value->bytes, value->length,
+                                     SQLITE_STATIC, SQLITE_UTF8);
+    else
+        result = sqlite3_bind_blob64(statement->handle, parameter, value->bytes, value->length,
+                                     SQLITE_STATIC);
+    if (result != SQLITE_OK)
+        statement->unfit = true;
+}
+
+static enum sso_code step_failed(struct sql_statement *statement, int result, struct sso_error *err)
+{
+    struct sqlite_tx *tx = tx_of(statement);
     struct sso_error why = {0};
     enum sso_code rc = sqlite_failed(tx->connection, result, &why);
     if (tx->base.access == STORE_WRITE &&
@@ -62,247 +76,85 @@ static enum sso_code step_failed(struct sqlite_statement *statement, int result,
     return rc;
 }
 
-enum sso_code sqlite_step(struct sqlite_statement *statement, bool *row, struct sso_error *err)
+static enum sso_code step(struct sql_statement *statement, bool *row, struct sso_error *err)
 {
-    *row = false;
-    if (statement->failed != SQLITE_OK)
-        return sqlite_failed(statement->tx->connection, statement->failed, err);
-    statement->column = 0;
-    statement->damaged = false;
     int result = sqlite3_step(statement->handle);
     *row = result == SQLITE_ROW;
     return result == SQLITE_ROW || result == SQLITE_DONE ? SSO_OK
                                                          : step_failed(statement, result, err);
 }
 
-enum sso_code sqlite_run(struct sqlite_statement *statement, uint64_t *changed,
-                         struct sso_error *err)
+static enum sso_code run(struct sql_statement *statement, uint64_t *changed, struct sso_error *err)
 {
     bool row;
-    enum sso_code rc = sqlite_step(statement, &row, err);
+    enum sso_code rc = step(statement, &row, err);
     if (rc == SSO_OK && changed != NULL)
-        *changed = (uint64_t)sqlite3_changes64(statement->tx->connection->db);
+        *changed = (uint64_t)sqlite3_changes64(tx_of(statement)->connection->db);
     sqlite3_reset(statement->handle);
-    statement->parameter = 0;
     return rc;
 }
 
-/* --- parameters --- */
-
-static void bound(struct sqlite_statement *statement, int result)
+/* By its value: one thread has a connection at a time, so it needs no protection, and asking for
+ * type, bytes and length of each through the statement was a good part of reading a row. */
+static struct sql_value column(const struct sql_statement *statement, int number)
 {
-    if (statement->failed == SQLITE_OK)
-        statement->failed = result;
-}
-
-void sqlite_bind_integer(struct sqlite_statement *statement, int64_t value)
-{
-    bound(statement, sqlite3_bind_int64(statement->handle, ++statement->parameter, value));
-}
-
-void sqlite_bind_u64(struct sqlite_statement *statement, uint64_t value)
-{
-    if (value > INT64_MAX)
-        bound(statement, SQLITE_RANGE);
-    sqlite_bind_integer(statement, (int64_t)value);
-}
-
-void sqlite_bind_text(struct sqlite_statement *statement, const char *value)
-{
-    bound(statement, sqlite3_bind_text64(statement->handle, ++statement->parameter, value,
-                                         strlen(value), SQLITE_STATIC, SQLITE_UTF8));
-}
-
-void sqlite_bind_bytes(struct sqlite_statement *statement, const void *bytes, size_t count)
-{
-    /* A null pointer would bind NULL and not the empty blob. */
-    bound(statement, sqlite3_bind_blob64(statement->handle, ++statement->parameter,
-                                         bytes != NULL ? bytes : "", count, SQLITE_STATIC));
-}
-
-void sqlite_bind_wrapped(struct sqlite_statement *statement, const struct wrapped_key *wrapped)
-{
-    if (wrapped->length_bytes > sizeof wrapped->bytes)
-        bound(statement, SQLITE_RANGE);
-    else
-        sqlite_bind_bytes(statement, wrapped->bytes, wrapped->length_bytes);
-}
-
-/* --- columns --- */
-
-/* By their values: one thread has a connection at a time, so they need no protection, and asking
- * for type, bytes and length of each through the statement was a good part of reading a row. */
-
-int64_t sqlite_read_integer(struct sqlite_statement *statement, int64_t lowest, int64_t highest)
-{
-    sqlite3_value *column = sqlite3_column_value(statement->handle, statement->column++);
-    int64_t value = sqlite3_value_int64(column);
-    if (sqlite3_value_type(column) != SQLITE_INTEGER || value < lowest || value > highest) {
-        statement->damaged = true;
-        return 0;
+    sqlite3_value *value = sqlite3_column_value(statement->handle, number);
+    struct sql_value out = {.type = SQL_OTHER};
+    switch (sqlite3_value_type(value)) {
+    case SQLITE_NULL:
+        out.type = SQL_NULL;
+        break;
+    case SQLITE_INTEGER:
+        out.type = SQL_INTEGER;
+        out.integer = sqlite3_value_int64(value);
+        break;
+    case SQLITE_TEXT:
+        out.type = SQL_TEXT;
+        out.bytes = sqlite3_value_text(value);
+        out.length = (size_t)sqlite3_value_bytes(value);
+        break;
+    case SQLITE_BLOB:
+        out.type = SQL_BYTES;
+        out.bytes = sqlite3_value_blob(value);
+        out.length = (size_t)sqlite3_value_bytes(value);
+        if (out.bytes == NULL && out.length == 0)
+            out.bytes = ""; /* SQLite's empty blob */
+        break;
+    default:
+        break;
     }
-    return value;
+    return out;
 }
 
-uint64_t sqlite_read_u64(struct sqlite_statement *statement)
+/* The write transaction is every lock: SQLite has one writer. */
+static enum sso_code lock(struct store_tx *tx, const struct sql_lock *wanted, struct sso_error *err)
 {
-    return (uint64_t)sqlite_read_integer(statement, 0, INT64_MAX);
+    (void)tx, (void)wanted, (void)err;
+    return SSO_OK;
 }
 
-uint32_t sqlite_read_u32(struct sqlite_statement *statement)
+static const char *name(const struct store *store)
 {
-    return (uint32_t)sqlite_read_integer(statement, 0, UINT32_MAX);
+    return ((const struct sqlite_store *)store)->path;
 }
 
-int64_t sqlite_read_time(struct sqlite_statement *statement)
-{
-    return sqlite_read_integer(statement, 0, INT64_MAX);
-}
+static const char *const own_checks[] = {
+    "PRAGMA integrity_check(1000)",
 
-bool sqlite_read_bool(struct sqlite_statement *statement)
-{
-    return sqlite_read_integer(statement, 0, 1) == 1;
-}
+    "SELECT 'the ' || type || ' ' || name || ' is not ours' FROM sqlite_schema"
+    " WHERE type IN ('trigger', 'view') ORDER BY name LIMIT 1000",
 
-static const void *view(struct sqlite_statement *statement, int type, size_t maximum, size_t *count)
-{
-    sqlite3_value *column = sqlite3_column_value(statement->handle, statement->column++);
-    *count = 0;
-    if (sqlite3_value_type(column) != type) {
-        statement->damaged = true;
-        return NULL;
-    }
-    const void *bytes =
-        type == SQLITE_TEXT ? (const void *)sqlite3_value_text(column) : sqlite3_value_blob(column);
-    size_t length = (size_t)sqlite3_value_bytes(column);
-    /* SQLite gives NULL for the empty blob, and where memory ran out. */
-    if (length > maximum || (bytes == NULL && (length > 0 || type == SQLITE_TEXT))) {
-        statement->damaged = true;
-        return NULL;
-    }
-    *count = length;
-    return bytes != NULL ? bytes : "";
-}
+    NULL,
+};
 
-const void *sqlite_view_bytes(struct sqlite_statement *statement, size_t maximum, size_t *count)
-{
-    return view(statement, SQLITE_BLOB, maximum, count);
-}
-
-const char *sqlite_view_text(struct sqlite_statement *statement, size_t maximum, size_t *count)
-{
-    return view(statement, SQLITE_TEXT, maximum, count);
-}
-
-void sqlite_read_text(struct sqlite_statement *statement, char *out, size_t size)
-{
-    size_t count;
-    const char *text = sqlite_view_text(statement, size - 1, &count);
-    if (text != NULL && memchr(text, '\0', count) != NULL) {
-        statement->damaged = true;
-        count = 0;
-    }
-    if (text != NULL)
-        memcpy(out, text, count);
-    out[count] = '\0';
-}
-
-void sqlite_read_name(struct sqlite_statement *statement, char *out, size_t size)
-{
-    sqlite_read_text(statement, out, size);
-    if (out[0] == '\0' || !text_is_clean_utf8(out, strlen(out))) {
-        statement->damaged = true;
-        out[0] = '\0';
-    }
-}
-
-void sqlite_read_note(struct sqlite_statement *statement, char *out, size_t size)
-{
-    bool damaged = statement->damaged;
-    sqlite_read_text(statement, out, size);
-    if (!text_is_clean_utf8(out, strlen(out)))
-        out[0] = '\0';
-    statement->damaged = damaged;
-}
-
-void sqlite_read_bytes(struct sqlite_statement *statement, void *out, size_t count)
-{
-    size_t length;
-    const void *bytes = sqlite_view_bytes(statement, count, &length);
-    if (bytes != NULL && length == count) {
-        memcpy(out, bytes, count);
-    } else {
-        statement->damaged = true;
-        memset(out, 0, count);
-    }
-}
-
-void sqlite_read_wrapped(struct sqlite_statement *statement, struct wrapped_key *out)
-{
-    size_t length;
-    const void *bytes = sqlite_view_bytes(statement, sizeof out->bytes, &length);
-    *out = (struct wrapped_key){.length_bytes = (uint8_t)length};
-    if (length == 0)
-        statement->damaged = true;
-    else
-        memcpy(out->bytes, bytes, length);
-}
-
-bool sqlite_next_is_null(const struct sqlite_statement *statement)
-{
-    return sqlite3_column_type(statement->handle, statement->column) == SQLITE_NULL;
-}
-
-void sqlite_skip(struct sqlite_statement *statement, int columns)
-{
-    statement->column += columns;
-}
-
-/* --- rows --- */
-
-enum sso_code sqlite_check_row(struct sqlite_statement *statement, const char *what,
-                               struct sso_error *err)
-{
-    if (!statement->damaged)
-        return SSO_OK;
-    return sso_fail(err, SSO_POLICY_TAMPERED,
-                    "%s in %s has a value of a wrong type or length: the database was changed by "
-                    "another hand",
-                    what, statement->tx->connection->store->path);
-}
-
-enum sso_code sqlite_collect(struct sqlite_statement *statement, const struct sqlite_list *list,
-                             void *out, size_t *count, struct sso_error *err)
-{
-    enum sso_code rc = SSO_OK;
-    uint8_t *elements = NULL;
-    size_t used = 0, room = 0;
-    bool row;
-    while ((rc = sqlite_step(statement, &row, err)) == SSO_OK && row) {
-        if (used == room) {
-            room = room == 0 ? 8 : room * 2;
-            uint8_t *larger = reallocarray(elements, room, list->element_bytes);
-            if (larger == NULL) {
-                rc = sso_fail(err, SSO_NO_MEMORY, "no memory for %zu rows", room);
-                break;
-            }
-            elements = larger;
-        }
-        void *element = elements + used * list->element_bytes;
-        memset(element, 0, list->element_bytes);
-        list->read(statement, element);
-        if (statement->damaged && list->distrust != NULL)
-            list->distrust(element);
-        else if ((rc = sqlite_check_row(statement, list->what, err)) != SSO_OK)
-            break;
-        used++;
-    }
-    if (rc != SSO_OK) {
-        free(elements);
-        elements = NULL;
-        used = 0;
-    }
-    memcpy(out, &elements, sizeof elements); /* `out` is the address of a pointer of any type */
-    *count = used;
-    return rc;
-}
+const struct sql_driver sqlite_driver = {
+    .prepare = prepare,
+    .finish = finish,
+    .bind = bind,
+    .step = step,
+    .run = run,
+    .column = column,
+    .lock = lock,
+    .own_checks = own_checks,
+    .name = name,
+};

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/config.h"
+#include "store/sql_ops.h"
 #include "store/sqlite.h"
 
 #define SCHEME "sqlite"
@@ -269,6 +270,7 @@ static unsigned schema_of(const struct store *store)
 
 const struct store_ops sqlite_store_ops = {
     .scheme = SCHEME,
+    .sql = &sqlite_driver,
     .open = open_store,
     .create = create_store,
     .upgrade = upgrade_store,
@@ -281,21 +283,21 @@ const struct store_ops sqlite_store_ops = {
     .savepoint = sqlite_savepoint,
     .savepoint_keep = sqlite_savepoint_keep,
     .savepoint_undo = sqlite_savepoint_undo,
-    .check_structure = sqlite_check_structure,
-    .system = &sqlite_system_ops,
-    .generation = &sqlite_generation_ops,
-    .share_set = &sqlite_share_set_ops,
-    .sealed_key = &sqlite_sealed_key_ops,
-    .application = &sqlite_application_ops,
-    .mapping = &sqlite_mapping_ops,
-    .ticket = &sqlite_ticket_ops,
-    .credential = &sqlite_credential_ops,
+    .check_structure = sql_check_structure,
+    .system = &sql_system_ops,
+    .generation = &sql_generation_ops,
+    .share_set = &sql_share_set_ops,
+    .sealed_key = &sql_sealed_key_ops,
+    .application = &sql_application_ops,
+    .mapping = &sql_mapping_ops,
+    .ticket = &sql_ticket_ops,
+    .credential = &sql_credential_ops,
     .scan = &sqlite_scan_ops,
-    .rotation = &sqlite_rotation_ops,
-    .quarantine = &sqlite_quarantine_ops,
-    .exposed = &sqlite_exposed_ops,
-    .audit = &sqlite_audit_ops,
-    .audit_key = &sqlite_audit_key_ops,
-    .destruction = &sqlite_destruction_ops,
-    .refusal = &sqlite_refusal_ops,
+    .rotation = &sql_rotation_ops,
+    .quarantine = &sql_quarantine_ops,
+    .exposed = &sql_exposed_ops,
+    .audit = &sql_audit_ops,
+    .audit_key = &sql_audit_key_ops,
+    .destruction = &sql_destruction_ops,
+    .refusal = &sql_refusal_ops,
 };

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
 
 /* Rows of rising place, and one target generation; those that are renewed are passed over. */
 struct sqlite_swap_run {
@@ -80,16 +80,16 @@ static enum sso_code run_swap(struct store_tx *tx, struct sqlite_swap_run *run,
         "UPDATE credentials NOT INDEXED SET generation = ?, wrapped_row_key = swap_fresh(rowid)"
         " WHERE rowid BETWEEN ? AND ?"
         " AND swap_fits(rowid, row_id, generation, wrapped_row_key)";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    struct sqlite_connection *connection = statement.tx->connection;
-    sqlite_bind_integer(&statement, run->swaps[0].new_generation);
-    sqlite_bind_integer(&statement, run->swaps[0].place);
-    sqlite_bind_integer(&statement, run->swaps[run->count - 1].place);
+    struct sqlite_connection *connection = ((struct sqlite_tx *)tx)->connection;
+    sql_bind_integer(&statement, run->swaps[0].new_generation);
+    sql_bind_integer(&statement, run->swaps[0].place);
+    sql_bind_integer(&statement, run->swaps[run->count - 1].place);
     connection->swap_run = run;
-    rc = sqlite_run(&statement, NULL, err);
+    rc = sql_run(&statement, NULL, err);
     connection->swap_run = NULL;
     return rc;
 }
@@ -117,15 +117,15 @@ static enum sso_code look_up_place(struct store_tx *tx, struct key_swap *swap,
                                    struct sso_error *err)
 {
     static const char sql[] = "SELECT rowid FROM credentials WHERE row_id = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, swap->row_id, sizeof swap->row_id);
-    rc = sqlite_step(&statement, &found, err);
+    sql_bind_bytes(&statement, swap->row_id, sizeof swap->row_id);
+    rc = sql_step(&statement, &found, err);
     if (rc == SSO_OK && found)
-        swap->place = sqlite_read_integer(&statement, INT64_MIN, INT64_MAX);
+        swap->place = sql_read_integer(&statement, INT64_MIN, INT64_MAX);
     return rc;
 }
 
@@ -156,24 +156,24 @@ static enum sso_code swap_renewed(struct store_tx *tx, struct key_swap *swaps, s
         "UPDATE credentials INDEXED BY credentials_by_row_id SET generation = ?,"
         " wrapped_row_key = ?, born = ?, row_key_id = ?, nonce = ?, ciphertext = ?"
         " WHERE row_id = ? AND generation = ? AND wrapped_row_key = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
         struct key_swap *one = &swaps[i];
         const struct row_renewal *renewal = one->renewal;
         uint64_t changed = 0;
         if (renewal == NULL)
             continue;
-        sqlite_bind_integer(&statement, one->new_generation);
-        sqlite_bind_wrapped(&statement, &one->new_wrapped);
-        sqlite_bind_integer(&statement, renewal->born);
-        sqlite_bind_bytes(&statement, renewal->row_key_id, sizeof renewal->row_key_id);
-        sqlite_bind_bytes(&statement, renewal->nonce, sizeof renewal->nonce);
-        sqlite_bind_bytes(&statement, renewal->ciphertext, renewal->ciphertext_bytes);
-        sqlite_bind_bytes(&statement, one->row_id, sizeof one->row_id);
-        sqlite_bind_integer(&statement, one->old_generation);
-        sqlite_bind_wrapped(&statement, &one->old_wrapped);
-        rc = sqlite_run(&statement, &changed, err);
+        sql_bind_integer(&statement, one->new_generation);
+        sql_bind_wrapped(&statement, &one->new_wrapped);
+        sql_bind_integer(&statement, renewal->born);
+        sql_bind_bytes(&statement, renewal->row_key_id, sizeof renewal->row_key_id);
+        sql_bind_bytes(&statement, renewal->nonce, sizeof renewal->nonce);
+        sql_bind_bytes(&statement, renewal->ciphertext, renewal->ciphertext_bytes);
+        sql_bind_bytes(&statement, one->row_id, sizeof one->row_id);
+        sql_bind_integer(&statement, one->old_generation);
+        sql_bind_wrapped(&statement, &one->old_wrapped);
+        rc = sql_run(&statement, &changed, err);
         if (rc == SSO_TOO_LARGE)
             rc = SSO_OK; /* it cannot even be read whole (scan): not swapped */
         one->swapped = rc == SSO_OK && changed == 1;

@@ -3,7 +3,8 @@
 #include <sys/stat.h>
 
 #include "common/clock.h"
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
+#include "store/sqlite.h"
 
 /* Writing into a file that was deleted or replaced would succeed and be lost. */
 static enum sso_code still_the_same_file(const struct sqlite_store *store, struct sso_error *err)
@@ -20,9 +21,9 @@ static enum sso_code still_the_same_file(const struct sqlite_store *store, struc
 
 static enum sso_code run(struct sqlite_tx *tx, const char *sql, struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(&tx->base, sql, &statement, err);
-    return rc != SSO_OK ? rc : sqlite_run(&statement, NULL, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(&tx->base, sql, &statement, err);
+    return rc != SSO_OK ? rc : sql_run(&statement, NULL, err);
 }
 
 /* --- the writer --- */

@@ -106,10 +106,9 @@ CREATE TABLE pin_refusals (
     PRIMARY KEY (token, serial, manufacturer, model, node)
 ) WITHOUT ROWID;
 
--- NOCASE folds ASCII letters only, as names of applications are compared.
 CREATE TABLE applications (
     id          BLOB    NOT NULL PRIMARY KEY,
-    name        TEXT    NOT NULL COLLATE NOCASE UNIQUE,
+    name        TEXT    NOT NULL,
     type        INTEGER NOT NULL,
     enabled     INTEGER NOT NULL,
     cached      INTEGER NOT NULL,
@@ -126,6 +125,8 @@ CREATE TABLE applications (
     version     INTEGER NOT NULL,
     tag         BLOB    NOT NULL
 );
+-- lower() folds ASCII letters only, as names of applications are compared.
+CREATE UNIQUE INDEX applications_by_name ON applications (lower(name));
 
 CREATE TABLE mappings (
     application_id BLOB    NOT NULL,

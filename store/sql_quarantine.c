@@ -1,6 +1,6 @@
 #include <stdio.h>
 
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
 
 static enum sso_code put(struct store_tx *tx, const struct quarantine_entry *entry,
                          struct sso_error *err)
@@ -8,43 +8,44 @@ static enum sso_code put(struct store_tx *tx, const struct quarantine_entry *ent
     static const char sql[] =
         "INSERT INTO quarantine (row_id, generation, code, reason, since_ms, seen, tries, retry)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, 0) ON CONFLICT (row_id) DO UPDATE SET"
-        " generation = ?2, code = ?3, reason = ?4, seen = ?6, tries = tries + 1, retry = 0";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+        " generation = ?2, code = ?3, reason = ?4, seen = ?6, tries = quarantine.tries + 1, retry "
+        "= 0";
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, entry->row_id, sizeof entry->row_id);
-    sqlite_bind_integer(&statement, entry->generation);
-    sqlite_bind_text(&statement, sso_code_facts(entry->code)->name);
-    sqlite_bind_text(&statement, entry->reason);
-    sqlite_bind_integer(&statement, entry->since_ms);
-    sqlite_bind_bytes(&statement, entry->seen, sizeof entry->seen);
-    return sqlite_run(&statement, NULL, err);
+    sql_bind_bytes(&statement, entry->row_id, sizeof entry->row_id);
+    sql_bind_integer(&statement, entry->generation);
+    sql_bind_text(&statement, sso_code_facts(entry->code)->name);
+    sql_bind_text(&statement, entry->reason);
+    sql_bind_integer(&statement, entry->since_ms);
+    sql_bind_bytes(&statement, entry->seen, sizeof entry->seen);
+    return sql_run(&statement, NULL, err);
 }
 
 /* Why the row is here may be that its application or principal cannot be read. */
-static void read_if_sound(struct sqlite_statement *s, char *out, size_t size)
+static void read_if_sound(struct sql_statement *s, char *out, size_t size)
 {
     bool damaged = s->damaged;
-    sqlite_read_name(s, out, size);
+    sql_read_name(s, out, size);
     s->damaged = damaged;
 }
 
-static void read_entry(struct sqlite_statement *s, void *out)
+static void read_entry(struct sql_statement *s, void *out)
 {
     struct quarantine_entry *entry = out;
     char code[64];
-    sqlite_read_bytes(s, entry->row_id, sizeof entry->row_id);
-    entry->generation = sqlite_read_u32(s);
-    sqlite_read_text(s, code, sizeof code);
+    sql_read_bytes(s, entry->row_id, sizeof entry->row_id);
+    entry->generation = sql_read_u32(s);
+    sql_read_text(s, code, sizeof code);
     entry->code = sso_code_from_name(code);
     if (entry->code == SSO_OK)
         s->damaged = true;
-    sqlite_read_note(s, entry->reason, sizeof entry->reason);
-    entry->tries = (unsigned)sqlite_read_integer(s, 1, UINT32_MAX);
-    entry->since_ms = sqlite_read_time(s);
-    sqlite_read_bytes(s, entry->seen, sizeof entry->seen);
-    entry->retry = sqlite_read_bool(s);
+    sql_read_note(s, entry->reason, sizeof entry->reason);
+    entry->tries = (unsigned)sql_read_integer(s, 1, UINT32_MAX);
+    entry->since_ms = sql_read_time(s);
+    sql_read_bytes(s, entry->seen, sizeof entry->seen);
+    entry->retry = sql_read_bool(s);
     read_if_sound(s, entry->application, sizeof entry->application);
     read_if_sound(s, entry->principal, sizeof entry->principal);
 }
@@ -65,24 +66,24 @@ static enum sso_code list(struct store_tx *tx, struct quarantine_entry **out, si
         " q.retry, a.name, c.principal"
         " FROM quarantine AS q LEFT JOIN credentials AS c ON c.row_id = q.row_id"
         " LEFT JOIN applications AS a ON a.id = c.application_id ORDER BY q.row_id";
-    static const struct sqlite_list rows = {"an entry of the quarantine", sizeof **out, read_entry,
-                                            distrust};
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
+    static const struct sql_list rows = {"an entry of the quarantine", sizeof **out, read_entry,
+                                         distrust};
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
+    return rc != SSO_OK ? rc : sql_collect(&statement, &rows, out, count, err);
 }
 
 static enum sso_code retry(struct store_tx *tx, const uint8_t *row_id, struct sso_error *err)
 {
     static const char one_sql[] = "UPDATE quarantine SET retry = 1 WHERE row_id = ?";
     static const char all_sql[] = "UPDATE quarantine SET retry = 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, row_id != NULL ? one_sql : all_sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, row_id != NULL ? one_sql : all_sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
     if (row_id != NULL)
-        sqlite_bind_bytes(&statement, row_id, ROW_ID_BYTES);
-    return sqlite_run(&statement, NULL, err);
+        sql_bind_bytes(&statement, row_id, ROW_ID_BYTES);
+    return sql_run(&statement, NULL, err);
 }
 
 static enum sso_code prune(struct store_tx *tx, uint32_t below, struct sso_error *err)
@@ -90,12 +91,12 @@ static enum sso_code prune(struct store_tx *tx, uint32_t below, struct sso_error
     static const char sql[] =
         "DELETE FROM quarantine WHERE NOT EXISTS (SELECT 1 FROM credentials AS c"
         " WHERE c.row_id = quarantine.row_id AND c.generation < ?)";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_integer(&statement, below);
-    return sqlite_run(&statement, NULL, err);
+    sql_bind_integer(&statement, below);
+    return sql_run(&statement, NULL, err);
 }
 
 static enum sso_code count_entries(struct store_tx *tx, struct quarantine_count *out,
@@ -103,19 +104,19 @@ static enum sso_code count_entries(struct store_tx *tx, struct quarantine_count 
 {
     static const char sql[] = "SELECT count(*), count(CASE WHEN retry <> 0 THEN 1 END)"
                               " FROM quarantine";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     bool row = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc == SSO_OK)
-        rc = sqlite_step(&statement, &row, err);
+        rc = sql_step(&statement, &row, err);
     if (rc != SSO_OK)
         return rc;
-    out->rows = sqlite_read_u64(&statement);
-    out->to_retry = sqlite_read_u64(&statement);
+    out->rows = sql_read_u64(&statement);
+    out->to_retry = sql_read_u64(&statement);
     return SSO_OK;
 }
 
-const struct store_quarantine_ops sqlite_quarantine_ops = {
+const struct store_quarantine_ops sql_quarantine_ops = {
     .put = put,
     .list = list,
     .retry = retry,

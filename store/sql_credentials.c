@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "common/encode.h"
-#include "store/sqlite_rows.h"
+#include "store/sql_rows.h"
 
 /* 32 fields with labels, values and their lengths, padded and sealed (common/row.h). */
 #define CIPHERTEXT_BYTES_MAX                                                                       \
@@ -11,11 +11,11 @@
 
 /* --- reading a row --- */
 
-static enum sso_code read_ciphertext(struct sqlite_statement *s, struct credential_row *row,
+static enum sso_code read_ciphertext(struct sql_statement *s, struct credential_row *row,
                                      struct sso_error *err)
 {
     size_t length;
-    const void *bytes = sqlite_view_bytes(s, CIPHERTEXT_BYTES_MAX, &length);
+    const void *bytes = sql_view_bytes(s, CIPHERTEXT_BYTES_MAX, &length);
     if (length < SEAL_TAG_BYTES) {
         s->damaged = true;
         return SSO_OK;
@@ -28,32 +28,32 @@ static enum sso_code read_ciphertext(struct sqlite_statement *s, struct credenti
     return SSO_OK;
 }
 
-enum sso_code sqlite_read_credential(struct sqlite_statement *s, bool with_ciphertext,
-                                     struct credential_row *row, struct sso_error *err)
+enum sso_code sql_read_credential(struct sql_statement *s, bool with_ciphertext,
+                                  struct credential_row *row, struct sso_error *err)
 {
     /* Member by member: most of a row's bytes are room for names, and need not be cleared. */
     row->place = 0;
     row->ciphertext = NULL;
     row->ciphertext_bytes = 0;
-    sqlite_read_bytes(s, row->row_id, sizeof row->row_id);
-    row->generation = (uint32_t)sqlite_read_integer(s, 1, UINT32_MAX);
-    sqlite_read_wrapped(s, &row->wrapped);
-    row->format = (uint16_t)sqlite_read_integer(s, 1, UINT16_MAX);
-    sqlite_read_bytes(s, row->application_id, sizeof row->application_id);
-    sqlite_read_name(s, row->principal, sizeof row->principal);
-    sqlite_read_text(s, row->external_user, sizeof row->external_user);
+    sql_read_bytes(s, row->row_id, sizeof row->row_id);
+    row->generation = (uint32_t)sql_read_integer(s, 1, UINT32_MAX);
+    sql_read_wrapped(s, &row->wrapped);
+    row->format = (uint16_t)sql_read_integer(s, 1, UINT16_MAX);
+    sql_read_bytes(s, row->application_id, sizeof row->application_id);
+    sql_read_name(s, row->principal, sizeof row->principal);
+    sql_read_text(s, row->external_user, sizeof row->external_user);
     if (!text_is_clean_utf8(row->external_user, strlen(row->external_user)))
         s->damaged = true; /* it is listed without the row being opened */
-    row->born = (uint32_t)sqlite_read_integer(s, 1, UINT32_MAX);
-    sqlite_read_bytes(s, row->row_key_id, sizeof row->row_key_id);
-    sqlite_read_bytes(s, row->nonce, sizeof row->nonce);
-    row->version = (uint64_t)sqlite_read_integer(s, 1, INT64_MAX);
-    row->updated_ms = sqlite_read_time(s);
+    row->born = (uint32_t)sql_read_integer(s, 1, UINT32_MAX);
+    sql_read_bytes(s, row->row_key_id, sizeof row->row_key_id);
+    sql_read_bytes(s, row->nonce, sizeof row->nonce);
+    row->version = (uint64_t)sql_read_integer(s, 1, INT64_MAX);
+    row->updated_ms = sql_read_time(s);
     return with_ciphertext ? read_ciphertext(s, row, err) : SSO_OK;
 }
 
-enum sso_code sqlite_check_credential(struct sqlite_statement *s, struct credential_row *row,
-                                      struct sso_error *err)
+enum sso_code sql_check_credential(struct sql_statement *s, struct credential_row *row,
+                                   struct sso_error *err)
 {
     if (!s->damaged)
         return SSO_OK;
@@ -67,9 +67,9 @@ enum sso_code sqlite_check_credential(struct sqlite_statement *s, struct credent
 }
 
 /* One row whose values are not longer than any of ours can be. */
-static enum sso_code step_to_row(struct sqlite_statement *s, bool *found, struct sso_error *err)
+static enum sso_code step_to_row(struct sql_statement *s, bool *found, struct sso_error *err)
 {
-    enum sso_code rc = sqlite_step(s, found, err);
+    enum sso_code rc = sql_step(s, found, err);
     return rc != SSO_TOO_LARGE
                ? rc
                : sso_fail(err, SSO_ROW_CORRUPT,
@@ -77,7 +77,7 @@ static enum sso_code step_to_row(struct sqlite_statement *s, bool *found, struct
                           "can be: the database was changed by another hand");
 }
 
-static enum sso_code read_one(struct sqlite_statement *s, struct credential_row *out,
+static enum sso_code read_one(struct sql_statement *s, struct credential_row *out,
                               struct sso_error *err)
 {
     bool found = false;
@@ -86,9 +86,9 @@ static enum sso_code read_one(struct sqlite_statement *s, struct credential_row 
     if (rc == SSO_OK && !found)
         rc = sso_fail(err, SSO_NOT_FOUND, "the credential does not exist");
     if (rc == SSO_OK)
-        rc = sqlite_read_credential(s, true, &row, err);
+        rc = sql_read_credential(s, true, &row, err);
     if (rc == SSO_OK)
-        rc = sqlite_check_credential(s, &row, err);
+        rc = sql_check_credential(s, &row, err);
     if (rc == SSO_OK)
         *out = row;
     return rc;
@@ -100,12 +100,12 @@ static enum sso_code get(struct store_tx *tx,
 {
     static const char sql[] = "SELECT " CREDENTIAL_COLUMNS ", c.ciphertext FROM credentials AS c"
                               " WHERE c.application_id = ? AND c.principal = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
-    sqlite_bind_text(&statement, principal);
+    sql_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sql_bind_text(&statement, principal);
     rc = read_one(&statement, out, err);
     return rc != SSO_NOT_FOUND
                ? rc
@@ -117,11 +117,11 @@ static enum sso_code get_by_id(struct store_tx *tx, const uint8_t row_id[static 
 {
     static const char sql[] = "SELECT " CREDENTIAL_COLUMNS ", c.ciphertext FROM credentials AS c"
                               " WHERE c.row_id = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, row_id, ROW_ID_BYTES);
+    sql_bind_bytes(&statement, row_id, ROW_ID_BYTES);
     return read_one(&statement, out, err);
 }
 
@@ -130,12 +130,12 @@ static enum sso_code get_by_id(struct store_tx *tx, const uint8_t row_id[static 
 static enum sso_code run_with_id(struct store_tx *tx, const char *sql, const uint8_t *row_id,
                                  struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, row_id, ROW_ID_BYTES);
-    return sqlite_run(&statement, NULL, err);
+    sql_bind_bytes(&statement, row_id, ROW_ID_BYTES);
+    return sql_run(&statement, NULL, err);
 }
 
 /* Its credential is another now, or gone: what was noted of the old one no longer holds. */
@@ -147,21 +147,21 @@ static enum sso_code forget_notes(struct store_tx *tx, const uint8_t *row_id, st
     return rc != SSO_OK ? rc : run_with_id(tx, exposed_sql, row_id, err);
 }
 
-static void bind_row(struct sqlite_statement *s, const struct credential_row *row)
+static void bind_row(struct sql_statement *s, const struct credential_row *row)
 {
-    sqlite_bind_bytes(s, row->row_id, sizeof row->row_id);
-    sqlite_bind_bytes(s, row->application_id, sizeof row->application_id);
-    sqlite_bind_text(s, row->principal);
-    sqlite_bind_integer(s, row->generation);
-    sqlite_bind_wrapped(s, &row->wrapped);
-    sqlite_bind_integer(s, row->format);
-    sqlite_bind_text(s, row->external_user);
-    sqlite_bind_integer(s, row->born);
-    sqlite_bind_bytes(s, row->row_key_id, sizeof row->row_key_id);
-    sqlite_bind_bytes(s, row->nonce, sizeof row->nonce);
-    sqlite_bind_u64(s, row->version);
-    sqlite_bind_integer(s, row->updated_ms);
-    sqlite_bind_bytes(s, row->ciphertext, row->ciphertext_bytes);
+    sql_bind_bytes(s, row->row_id, sizeof row->row_id);
+    sql_bind_bytes(s, row->application_id, sizeof row->application_id);
+    sql_bind_text(s, row->principal);
+    sql_bind_integer(s, row->generation);
+    sql_bind_wrapped(s, &row->wrapped);
+    sql_bind_integer(s, row->format);
+    sql_bind_text(s, row->external_user);
+    sql_bind_integer(s, row->born);
+    sql_bind_bytes(s, row->row_key_id, sizeof row->row_key_id);
+    sql_bind_bytes(s, row->nonce, sizeof row->nonce);
+    sql_bind_u64(s, row->version);
+    sql_bind_integer(s, row->updated_ms);
+    sql_bind_bytes(s, row->ciphertext, row->ciphertext_bytes);
 }
 
 static enum sso_code put(struct store_tx *tx, const struct credential_row *row,
@@ -176,16 +176,15 @@ static enum sso_code put(struct store_tx *tx, const struct credential_row *row,
         " external_user = ?7, born = ?8, row_key_id = ?9, nonce = ?10, version = ?11,"
         " updated = ?12, ciphertext = ?13"
         " WHERE row_id = ?1 AND application_id = ?2 AND principal = ?3 AND version = ?14";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     uint64_t changed = 0;
-    enum sso_code rc =
-        sqlite_prepare(tx, old_version == 0 ? insert_sql : update_sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, old_version == 0 ? insert_sql : update_sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
     bind_row(&statement, row);
     if (old_version != 0)
-        sqlite_bind_u64(&statement, old_version);
-    rc = sqlite_run(&statement, &changed, err);
+        sql_bind_u64(&statement, old_version);
+    rc = sql_run(&statement, &changed, err);
     if (rc == SSO_OK && changed != 1)
         return sso_fail(err, SSO_VERSION_CONFLICT, "the credential of %s has changed meanwhile",
                         row->principal);
@@ -197,22 +196,22 @@ static enum sso_code find_version(struct store_tx *tx, const uint8_t *applicatio
                                   struct sso_error *err)
 {
     static const char sql[] = "SELECT row_id, version FROM credentials"
-                              " WHERE application_id = ? AND principal = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
+                              " WHERE application_id = ? AND principal = ? /*FOR UPDATE*/";
+    SQL_STATEMENT_AUTO statement = {0};
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
-    sqlite_bind_text(&statement, principal);
-    rc = sqlite_step(&statement, &found, err);
+    sql_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sql_bind_text(&statement, principal);
+    rc = sql_step(&statement, &found, err);
     if (rc == SSO_OK && !found)
         rc = sso_fail(err, SSO_NOT_FOUND, "%s has no credential in this application", principal);
     if (rc != SSO_OK)
         return rc;
     /* A damaged version reads as 0, and the row can still be deleted without one. */
-    sqlite_read_bytes(&statement, out->row_id, sizeof out->row_id);
-    out->version = sqlite_read_u64(&statement);
+    sql_read_bytes(&statement, out->row_id, sizeof out->row_id);
+    out->version = sql_read_u64(&statement);
     return SSO_OK;
 }
 
@@ -225,31 +224,31 @@ static enum sso_code delete (struct store_tx *tx,
     if (rc != SSO_OK) return rc;
     if (version != 0 && version != row.version) return sso_fail(
         err, SSO_VERSION_CONFLICT, "the credential of %s has changed meanwhile", principal);
-    SQLITE_STATEMENT_AUTO statement = {0};
-    rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK) return rc;
-    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
-    sqlite_bind_text(&statement, principal);
-    rc = sqlite_run(&statement, NULL, err);
+    sql_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sql_bind_text(&statement, principal);
+    rc = sql_run(&statement, NULL, err);
     return rc != SSO_OK ? rc : forget_notes(tx, row.row_id, err);
 }
 
 /* --- pages --- */
 
-static enum sso_code read_page_row(struct sqlite_statement *s, struct credential_page *page,
+static enum sso_code read_page_row(struct sql_statement *s, struct credential_page *page,
                                    struct sso_error *err)
 {
     struct credential_row *row = &page->row[page->count];
     struct mapping *mapping = &page->mapping[page->count];
-    enum sso_code rc = sqlite_read_credential(s, false, row, err);
+    enum sso_code rc = sql_read_credential(s, false, row, err);
     if (rc != SSO_OK)
         return rc;
     if (s->damaged)
         row->format = 0;
     s->damaged = false;
     *mapping = (struct mapping){0};
-    if (!sqlite_next_is_null(s)) {
-        sqlite_read_mapping(s, mapping);
+    if (!sql_next_is_null(s)) {
+        sql_read_mapping(s, mapping);
         if (s->damaged) {
             mapping->state = MAPPING_DISABLED_BY_ADMIN;
             memset(mapping->tag, 0, sizeof mapping->tag);
@@ -270,20 +269,20 @@ static enum sso_code pass_over(struct store_tx *tx, const uint8_t *application_i
     static const char sql[] = "SELECT c.row_id, c.principal FROM credentials AS c"
                               " WHERE c.application_id = ? AND c.principal > ?"
                               " ORDER BY c.principal LIMIT 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     struct credential_row *row = &page->row[page->count];
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
-    sqlite_bind_text(&statement, after);
+    sql_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sql_bind_text(&statement, after);
     if ((rc = step_to_row(&statement, &found, err)) != SSO_OK || !found)
         return rc;
-    sqlite_read_bytes(&statement, row->row_id, sizeof row->row_id);
-    sqlite_read_name(&statement, row->principal, sizeof row->principal);
+    sql_read_bytes(&statement, row->row_id, sizeof row->row_id);
+    sql_read_name(&statement, row->principal, sizeof row->principal);
     if (row->principal[0] == '\0')
-        return sqlite_check_row(&statement, "the principal of a credential", err);
+        return sql_check_row(&statement, "the principal of a credential", err);
     memcpy(row->application_id, application_id, APPLICATION_ID_BYTES);
     page->count++;
     return SSO_OK;
@@ -297,15 +296,15 @@ static enum sso_code read_page(struct store_tx *tx, const uint8_t *application_i
         "SELECT " CREDENTIAL_COLUMNS ", " MAPPING_COLUMNS " FROM credentials AS c LEFT JOIN"
         " mappings AS m ON m.application_id = c.application_id AND m.principal = c.principal"
         " WHERE c.application_id = ? AND c.principal > ? ORDER BY c.principal";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     bool more = true;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
-    sqlite_bind_text(&statement, after);
+    sql_bind_bytes(&statement, application_id, APPLICATION_ID_BYTES);
+    sql_bind_text(&statement, after);
     while (rc == SSO_OK && more && page->count < limit) {
-        rc = sqlite_step(&statement, &more, err);
+        rc = sql_step(&statement, &more, err);
         if (rc == SSO_OK && more)
             rc = read_page_row(&statement, page, err);
     }
@@ -342,40 +341,39 @@ static enum sso_code page(struct store_tx *tx,
 
 /* --- lookups --- */
 
-static enum sso_code read_states(struct sqlite_statement *s, struct lookup_view *view,
+static enum sso_code read_states(struct sql_statement *s, struct lookup_view *view,
                                  struct sso_error *err)
 {
-    sqlite_read_application(s, &view->application);
-    enum sso_code rc = sqlite_check_row(s, "an application", err);
+    sql_read_application(s, &view->application);
+    enum sso_code rc = sql_check_row(s, "an application", err);
     /* A setting that is missing reads as damaged. */
-    sqlite_read_setting(s, &view->system_enabled);
-    sqlite_read_setting(s, &view->revocation);
+    sql_read_setting(s, &view->system_enabled);
+    sql_read_setting(s, &view->revocation);
     if (rc == SSO_OK)
-        rc = sqlite_check_row(s, "the setting " SETTING_SYSTEM_ENABLED " or " SETTING_REVOCATION,
-                              err);
-    view->has_mapping = !sqlite_next_is_null(s);
+        rc = sql_check_row(s, "the setting " SETTING_SYSTEM_ENABLED " or " SETTING_REVOCATION, err);
+    view->has_mapping = !sql_next_is_null(s);
     if (!view->has_mapping) {
-        sqlite_skip(s, MAPPING_COLUMNS_COUNT);
+        sql_skip(s, MAPPING_COLUMNS_COUNT);
         return rc;
     }
-    sqlite_read_mapping(s, &view->mapping);
-    return rc == SSO_OK ? sqlite_check_row(s, "a mapping", err) : rc;
+    sql_read_mapping(s, &view->mapping);
+    return rc == SSO_OK ? sql_check_row(s, "a mapping", err) : rc;
 }
 
-static enum sso_code read_row(struct sqlite_statement *s, struct lookup_view *view,
+static enum sso_code read_row(struct sql_statement *s, struct lookup_view *view,
                               struct sso_error *err)
 {
-    view->has_row = !sqlite_next_is_null(s);
+    view->has_row = !sql_next_is_null(s);
     if (!view->has_row)
         return SSO_OK;
-    enum sso_code rc = sqlite_read_credential(s, true, &view->row, err);
+    enum sso_code rc = sql_read_credential(s, true, &view->row, err);
     if (rc == SSO_OK)
-        rc = sqlite_check_credential(s, &view->row, err);
-    view->has_generation = rc == SSO_OK && !sqlite_next_is_null(s);
+        rc = sql_check_credential(s, &view->row, err);
+    view->has_generation = rc == SSO_OK && !sql_next_is_null(s);
     if (!view->has_generation)
         return rc;
-    sqlite_read_generation(s, &view->generation);
-    return sqlite_check_row(s, "the row of a generation", err);
+    sql_read_generation(s, &view->generation);
+    return sql_check_row(s, "the row of a generation", err);
 }
 
 static enum sso_code lookup(struct store_tx *tx, const char *application, const char *principal,
@@ -391,15 +389,16 @@ static enum sso_code lookup(struct store_tx *tx, const char *application, const 
                  " LEFT JOIN mappings AS m ON m.application_id = a.id AND m.principal = ?2"
                  " LEFT JOIN credentials AS c ON c.application_id = a.id AND c.principal = ?2"
                  " LEFT JOIN generations AS g ON g.number = c.generation"
-                 " WHERE a.name = ?1";
-    SQLITE_STATEMENT_AUTO statement = {0};
+                 " WHERE lower(a.name) = ?1";
+    SQL_STATEMENT_AUTO statement = {0};
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     *out = (struct lookup_view){0};
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_text(&statement, application);
-    sqlite_bind_text(&statement, principal);
+    char folded[APPLICATION_NAME_SIZE];
+    sql_bind_folded(&statement, application, folded);
+    sql_bind_text(&statement, principal);
     rc = step_to_row(&statement, &found, err);
     if (rc == SSO_OK && !found)
         rc = sso_fail(err, SSO_NOT_FOUND, "application %s does not exist", application);
@@ -412,7 +411,7 @@ static enum sso_code lookup(struct store_tx *tx, const char *application, const 
     return rc;
 }
 
-const struct store_credential_ops sqlite_credential_ops = {
+const struct store_credential_ops sql_credential_ops = {
     .lookup = lookup,
     .get = get,
     .get_by_id = get_by_id,

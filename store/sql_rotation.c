@@ -1,33 +1,33 @@
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
 
 #define COLUMNS                                                                                    \
     "id, state, phase, to_generation, from_generations, total, done, skipped, failed, rate,"       \
     " dry_run, reencrypt, full_speed, verify, without_nodes, renew_born, started_ms, finished_ms," \
     " error, error_code"
 
-static void read_rotation(struct sqlite_statement *s, struct rotation *out)
+static void read_rotation(struct sql_statement *s, struct rotation *out)
 {
     char code[64];
-    out->id = sqlite_read_u64(s);
-    out->state = (enum rotation_state)sqlite_read_integer(s, ROTATION_PREPARING, ROTATION_FAILED);
-    out->phase = (enum rotation_phase)sqlite_read_integer(s, PHASE_PREPARE, PHASE_VERIFY);
-    out->to = sqlite_read_u32(s);
-    sqlite_read_text(s, out->from, sizeof out->from);
-    out->total = sqlite_read_u64(s);
-    out->done = sqlite_read_u64(s);
-    out->skipped = sqlite_read_u64(s);
-    out->failed = sqlite_read_u64(s);
-    out->rate = sqlite_read_u64(s);
-    out->dry_run = sqlite_read_bool(s);
-    out->reencrypt = sqlite_read_bool(s);
-    out->full_speed = sqlite_read_bool(s);
-    out->verify = (enum rotation_verify)sqlite_read_integer(s, VERIFY_SAMPLE, VERIFY_FULL);
-    sqlite_read_text(s, out->without, sizeof out->without);
-    out->renew_born = sqlite_read_u32(s);
-    out->started_ms = sqlite_read_time(s);
-    out->finished_ms = sqlite_read_time(s);
-    sqlite_read_note(s, out->error, sizeof out->error);
-    sqlite_read_note(s, code, sizeof code);
+    out->id = sql_read_u64(s);
+    out->state = (enum rotation_state)sql_read_integer(s, ROTATION_PREPARING, ROTATION_FAILED);
+    out->phase = (enum rotation_phase)sql_read_integer(s, PHASE_PREPARE, PHASE_VERIFY);
+    out->to = sql_read_u32(s);
+    sql_read_text(s, out->from, sizeof out->from);
+    out->total = sql_read_u64(s);
+    out->done = sql_read_u64(s);
+    out->skipped = sql_read_u64(s);
+    out->failed = sql_read_u64(s);
+    out->rate = sql_read_u64(s);
+    out->dry_run = sql_read_bool(s);
+    out->reencrypt = sql_read_bool(s);
+    out->full_speed = sql_read_bool(s);
+    out->verify = (enum rotation_verify)sql_read_integer(s, VERIFY_SAMPLE, VERIFY_FULL);
+    sql_read_text(s, out->without, sizeof out->without);
+    out->renew_born = sql_read_u32(s);
+    out->started_ms = sql_read_time(s);
+    out->finished_ms = sql_read_time(s);
+    sql_read_note(s, out->error, sizeof out->error);
+    sql_read_note(s, code, sizeof code);
     out->error_code = code[0] != '\0' ? sso_code_from_name(code) : SSO_OK;
 }
 
@@ -35,15 +35,15 @@ static enum sso_code latest(struct store_tx *tx, struct rotation *out, struct ss
 {
     static const char sql[] =
         "SELECT " COLUMNS " FROM rotations WHERE id BETWEEN 1 AND ? ORDER BY id DESC LIMIT 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     struct rotation rotation = {0};
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     out->id = 0;
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_u64(&statement, ROTATION_ID_MAX);
-    if ((rc = sqlite_step(&statement, &found, err)) != SSO_OK)
+    sql_bind_u64(&statement, ROTATION_ID_MAX);
+    if ((rc = sql_step(&statement, &found, err)) != SSO_OK)
         return rc;
     if (!found)
         return sso_fail(err, SSO_NOT_FOUND, "there never was a rotation");
@@ -62,32 +62,32 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
                                   const struct rotation *rotation, uint64_t *changed,
                                   struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO s = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &s, err);
+    SQL_STATEMENT_AUTO s = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &s, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_u64(&s, rotation->id);
-    sqlite_bind_integer(&s, rotation->state);
-    sqlite_bind_integer(&s, rotation->phase);
-    sqlite_bind_integer(&s, rotation->to);
-    sqlite_bind_text(&s, rotation->from);
-    sqlite_bind_u64(&s, rotation->total);
-    sqlite_bind_u64(&s, rotation->done);
-    sqlite_bind_u64(&s, rotation->skipped);
-    sqlite_bind_u64(&s, rotation->failed);
-    sqlite_bind_u64(&s, rotation->rate);
-    sqlite_bind_integer(&s, rotation->dry_run);
-    sqlite_bind_integer(&s, rotation->reencrypt);
-    sqlite_bind_integer(&s, rotation->full_speed);
-    sqlite_bind_integer(&s, rotation->verify);
-    sqlite_bind_text(&s, rotation->without);
-    sqlite_bind_integer(&s, rotation->renew_born);
-    sqlite_bind_integer(&s, rotation->started_ms);
-    sqlite_bind_integer(&s, rotation->finished_ms);
-    sqlite_bind_text(&s, rotation->error);
-    sqlite_bind_text(
-        &s, rotation->error_code == SSO_OK ? "" : sso_code_facts(rotation->error_code)->name);
-    return sqlite_run(&s, changed, err);
+    sql_bind_u64(&s, rotation->id);
+    sql_bind_integer(&s, rotation->state);
+    sql_bind_integer(&s, rotation->phase);
+    sql_bind_integer(&s, rotation->to);
+    sql_bind_text(&s, rotation->from);
+    sql_bind_u64(&s, rotation->total);
+    sql_bind_u64(&s, rotation->done);
+    sql_bind_u64(&s, rotation->skipped);
+    sql_bind_u64(&s, rotation->failed);
+    sql_bind_u64(&s, rotation->rate);
+    sql_bind_integer(&s, rotation->dry_run);
+    sql_bind_integer(&s, rotation->reencrypt);
+    sql_bind_integer(&s, rotation->full_speed);
+    sql_bind_integer(&s, rotation->verify);
+    sql_bind_text(&s, rotation->without);
+    sql_bind_integer(&s, rotation->renew_born);
+    sql_bind_integer(&s, rotation->started_ms);
+    sql_bind_integer(&s, rotation->finished_ms);
+    sql_bind_text(&s, rotation->error);
+    sql_bind_text(&s,
+                  rotation->error_code == SSO_OK ? "" : sso_code_facts(rotation->error_code)->name);
+    return sql_run(&s, changed, err);
 }
 
 static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, struct sso_error *err)
@@ -95,8 +95,11 @@ static enum sso_code insert(struct store_tx *tx, struct rotation *rotation, stru
     static const char sql[] =
         "INSERT INTO rotations (" COLUMNS ")"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    static const struct sql_lock one = {"rotation", NULL, 0, STORE_EXCLUSIVE};
     struct rotation last = {0};
-    enum sso_code rc = latest(tx, &last, NULL);
+    enum sso_code rc = sql_lock(tx, &one, err);
+    if (rc == SSO_OK)
+        rc = latest(tx, &last, NULL);
     if (rc != SSO_OK && rc != SSO_NOT_FOUND)
         return latest(tx, &last, err); /* again, for its text */
     if (last.state == ROTATION_PREPARING || last.state == ROTATION_RUNNING ||
@@ -131,19 +134,19 @@ static enum sso_code renewed(struct store_tx *tx, uint32_t *born, struct sso_err
 {
     static const char sql[] =
         "SELECT coalesce(max(renew_born), 0) FROM rotations WHERE state = ? AND dry_run = 0";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_integer(&statement, ROTATION_COMPLETED);
-    rc = sqlite_step(&statement, &found, err);
+    sql_bind_integer(&statement, ROTATION_COMPLETED);
+    rc = sql_step(&statement, &found, err);
     if (rc == SSO_OK)
-        *born = sqlite_read_u32(&statement);
+        *born = sql_read_u32(&statement);
     return rc;
 }
 
-const struct store_rotation_ops sqlite_rotation_ops = {
+const struct store_rotation_ops sql_rotation_ops = {
     .latest = latest,
     .insert = insert,
     .update = update,

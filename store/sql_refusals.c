@@ -1,12 +1,12 @@
 #include "common/clock.h"
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
 
-static void bind_token(struct sqlite_statement *statement, const struct token_identity *token)
+static void bind_token(struct sql_statement *statement, const struct token_identity *token)
 {
-    sqlite_bind_text(statement, token->token);
-    sqlite_bind_text(statement, token->serial);
-    sqlite_bind_text(statement, token->manufacturer);
-    sqlite_bind_text(statement, token->model);
+    sql_bind_text(statement, token->token);
+    sql_bind_text(statement, token->serial);
+    sql_bind_text(statement, token->manufacturer);
+    sql_bind_text(statement, token->model);
 }
 
 static enum sso_code put(struct store_tx *tx, const struct token_identity *token, const char *node,
@@ -14,15 +14,16 @@ static enum sso_code put(struct store_tx *tx, const struct token_identity *token
 {
     static const char sql[] =
         "INSERT INTO pin_refusals (token, serial, manufacturer, model, node, since_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET since_ms = excluded.since_ms";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (token, serial, manufacturer, model, node)"
+        " DO UPDATE SET since_ms = excluded.since_ms";
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
     bind_token(&statement, token);
-    sqlite_bind_text(&statement, node);
-    sqlite_bind_integer(&statement, wall_clock_ms());
-    return sqlite_run(&statement, NULL, err);
+    sql_bind_text(&statement, node);
+    sql_bind_integer(&statement, wall_clock_ms());
+    return sql_run(&statement, NULL, err);
 }
 
 static enum sso_code of_others(struct store_tx *tx, const struct token_identity *token,
@@ -30,20 +31,20 @@ static enum sso_code of_others(struct store_tx *tx, const struct token_identity 
 {
     static const char sql[] = "SELECT node FROM pin_refusals WHERE token = ? AND serial = ? AND"
                               " manufacturer = ? AND model = ? AND node <> ? LIMIT 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     bool found = false;
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
     bind_token(&statement, token);
-    sqlite_bind_text(&statement, node);
-    rc = sqlite_step(&statement, &found, err);
+    sql_bind_text(&statement, node);
+    rc = sql_step(&statement, &found, err);
     if (rc == SSO_OK)
         other[0] = '\0';
     if (rc != SSO_OK || !found)
         return rc;
-    sqlite_read_name(&statement, other, 65);
-    return sqlite_check_row(&statement, "a refused PIN", err);
+    sql_read_name(&statement, other, 65);
+    return sql_check_row(&statement, "a refused PIN", err);
 }
 
 static enum sso_code clear(struct store_tx *tx, const struct token_identity *token,
@@ -51,15 +52,15 @@ static enum sso_code clear(struct store_tx *tx, const struct token_identity *tok
 {
     static const char sql[] = "DELETE FROM pin_refusals WHERE token = ? AND serial = ? AND"
                               " manufacturer = ? AND model = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
     bind_token(&statement, token);
-    return sqlite_run(&statement, NULL, err);
+    return sql_run(&statement, NULL, err);
 }
 
-const struct store_refusal_ops sqlite_refusal_ops = {
+const struct store_refusal_ops sql_refusal_ops = {
     .put = put,
     .of_others = of_others,
     .clear = clear,

@@ -3,10 +3,23 @@
 #include "common/encode.h"
 #include "common/json.h"
 #include "common/secret.h"
-#include "store/sqlite_rows.h"
+#include "store/sql_rows.h"
 
 /* Fields and groups as JSON: 32 labels or 16 groups, each byte escaped at worst. */
 #define JSON_BYTES_MAX 65536
+
+void sql_bind_folded(struct sql_statement *statement, const char *name,
+                     char folded[static APPLICATION_NAME_SIZE])
+{
+    size_t length = strlen(name);
+    if (length >= APPLICATION_NAME_SIZE) { /* there is none */
+        sql_bind_text(statement, name);
+        return;
+    }
+    for (size_t i = 0; i <= length; i++)
+        folded[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
+    sql_bind_text(statement, folded);
+}
 
 /* --- fields and groups --- */
 
@@ -36,10 +49,10 @@ static char *groups_json(const struct application *application)
     return text;
 }
 
-static json_t *view_array(struct sqlite_statement *s, size_t maximum)
+static json_t *view_array(struct sql_statement *s, size_t maximum)
 {
     size_t length;
-    const char *text = sqlite_view_text(s, JSON_BYTES_MAX, &length);
+    const char *text = sql_view_text(s, JSON_BYTES_MAX, &length);
     json_t *array = text != NULL ? json_parse(text, length, NULL) : NULL;
     if (!json_is_array(array) || json_array_size(array) > maximum)
         s->damaged = true;
@@ -55,7 +68,7 @@ static bool copy_text(const json_t *value, char *out, size_t size)
     return strlen(out) == length;
 }
 
-static void read_fields(struct sqlite_statement *s, struct application *application)
+static void read_fields(struct sql_statement *s, struct application *application)
 {
     json_t *array = view_array(s, FIELDS_MAX);
     size_t count = s->damaged ? 0 : json_array_size(array);
@@ -72,7 +85,7 @@ static void read_fields(struct sqlite_statement *s, struct application *applicat
     json_decref(array);
 }
 
-static void read_groups(struct sqlite_statement *s, struct application *application)
+static void read_groups(struct sql_statement *s, struct application *application)
 {
     json_t *array = view_array(s, GROUPS_MAX);
     size_t count = s->damaged ? 0 : json_array_size(array);
@@ -84,43 +97,43 @@ static void read_groups(struct sqlite_statement *s, struct application *applicat
     json_decref(array);
 }
 
-void sqlite_read_application(struct sqlite_statement *s, void *out)
+void sql_read_application(struct sql_statement *s, void *out)
 {
     struct application *application = out;
-    sqlite_read_bytes(s, application->id, sizeof application->id);
-    sqlite_read_name(s, application->name, sizeof application->name);
+    sql_read_bytes(s, application->id, sizeof application->id);
+    sql_read_name(s, application->name, sizeof application->name);
     application->type =
-        (enum application_type)sqlite_read_integer(s, APPLICATION_INDIVIDUAL, APPLICATION_CONFIG);
-    application->enabled = sqlite_read_bool(s);
-    application->cached = sqlite_read_bool(s);
-    application->tickets_allowed = sqlite_read_bool(s);
-    application->tickets_validated = sqlite_read_bool(s);
-    sqlite_read_text(s, application->description, sizeof application->description);
-    sqlite_read_text(s, application->contact, sizeof application->contact);
+        (enum application_type)sql_read_integer(s, APPLICATION_INDIVIDUAL, APPLICATION_CONFIG);
+    application->enabled = sql_read_bool(s);
+    application->cached = sql_read_bool(s);
+    application->tickets_allowed = sql_read_bool(s);
+    application->tickets_validated = sql_read_bool(s);
+    sql_read_text(s, application->description, sizeof application->description);
+    sql_read_text(s, application->contact, sizeof application->contact);
     read_fields(s, application);
-    sqlite_read_text(s, application->admins, sizeof application->admins);
+    sql_read_text(s, application->admins, sizeof application->admins);
     read_groups(s, application);
-    sqlite_read_text(s, application->readers, sizeof application->readers);
-    application->created_ms = sqlite_read_time(s);
-    application->updated_ms = sqlite_read_time(s);
-    application->version = sqlite_read_u64(s);
-    sqlite_read_bytes(s, application->tag, sizeof application->tag);
+    sql_read_text(s, application->readers, sizeof application->readers);
+    application->created_ms = sql_read_time(s);
+    application->updated_ms = sql_read_time(s);
+    application->version = sql_read_u64(s);
+    sql_read_bytes(s, application->tag, sizeof application->tag);
 }
 
 /* --- reading --- */
 
-static enum sso_code read_one(struct sqlite_statement *s, struct application *out,
+static enum sso_code read_one(struct sql_statement *s, struct application *out,
                               struct sso_error *err)
 {
     bool found = false;
-    enum sso_code rc = sqlite_step(s, &found, err);
+    enum sso_code rc = sql_step(s, &found, err);
     if (rc != SSO_OK)
         return rc;
     if (!found)
         return sso_fail(err, SSO_NOT_FOUND, "the application does not exist");
     struct application application = {0};
-    sqlite_read_application(s, &application);
-    if ((rc = sqlite_check_row(s, "an application", err)) == SSO_OK)
+    sql_read_application(s, &application);
+    if ((rc = sql_check_row(s, "an application", err)) == SSO_OK)
         *out = application;
     return rc;
 }
@@ -129,12 +142,13 @@ static enum sso_code get(struct store_tx *tx, const char *name, struct applicati
                          struct sso_error *err)
 {
     static const char sql[] =
-        "SELECT " APPLICATION_COLUMNS " FROM applications AS a WHERE a.name = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+        "SELECT " APPLICATION_COLUMNS " FROM applications AS a WHERE lower(a.name) = ?";
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_text(&statement, name);
+    char folded[APPLICATION_NAME_SIZE];
+    sql_bind_folded(&statement, name, folded);
     rc = read_one(&statement, out, err);
     return rc != SSO_NOT_FOUND ? rc : sso_fail(err, rc, "application %s does not exist", name);
 }
@@ -144,11 +158,11 @@ static enum sso_code get_by_id(struct store_tx *tx, const uint8_t id[static APPL
 {
     static const char sql[] =
         "SELECT " APPLICATION_COLUMNS " FROM applications AS a WHERE a.id = ?";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, id, APPLICATION_ID_BYTES);
+    sql_bind_bytes(&statement, id, APPLICATION_ID_BYTES);
     return read_one(&statement, out, err);
 }
 
@@ -164,12 +178,12 @@ static enum sso_code list(struct store_tx *tx, struct application **out, size_t 
                           struct sso_error *err)
 {
     static const char sql[] =
-        "SELECT " APPLICATION_COLUMNS " FROM applications AS a ORDER BY a.name";
-    static const struct sqlite_list rows = {"an application", sizeof **out, sqlite_read_application,
-                                            distrust};
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
+        "SELECT " APPLICATION_COLUMNS " FROM applications AS a ORDER BY lower(a.name)";
+    static const struct sql_list rows = {"an application", sizeof **out, sql_read_application,
+                                         distrust};
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
+    return rc != SSO_OK ? rc : sql_collect(&statement, &rows, out, count, err);
 }
 
 /* --- writing --- */
@@ -181,34 +195,34 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
     enum sso_code rc;
     char *fields = fields_json(application);
     char *groups = groups_json(application);
-    struct sqlite_statement s = {0};
+    struct sql_statement s = {0};
     if (fields == NULL || groups == NULL) {
         rc = sso_fail(err, SSO_BAD_REQUEST,
                       "fields and groups of application %s must be UTF-8 text", application->name);
         goto out;
     }
-    if ((rc = sqlite_prepare(tx, sql, &s, err)) != SSO_OK)
+    if ((rc = sql_prepare(tx, sql, &s, err)) != SSO_OK)
         goto out;
-    sqlite_bind_bytes(&s, application->id, sizeof application->id);
-    sqlite_bind_text(&s, application->name);
-    sqlite_bind_integer(&s, application->type);
-    sqlite_bind_integer(&s, application->enabled);
-    sqlite_bind_integer(&s, application->cached);
-    sqlite_bind_integer(&s, application->tickets_allowed);
-    sqlite_bind_integer(&s, application->tickets_validated);
-    sqlite_bind_text(&s, application->description);
-    sqlite_bind_text(&s, application->contact);
-    sqlite_bind_text(&s, fields);
-    sqlite_bind_text(&s, application->admins);
-    sqlite_bind_text(&s, groups);
-    sqlite_bind_text(&s, application->readers);
-    sqlite_bind_integer(&s, application->created_ms);
-    sqlite_bind_integer(&s, application->updated_ms);
-    sqlite_bind_u64(&s, application->version);
-    sqlite_bind_bytes(&s, application->tag, sizeof application->tag);
-    rc = sqlite_run(&s, changed, err);
+    sql_bind_bytes(&s, application->id, sizeof application->id);
+    sql_bind_text(&s, application->name);
+    sql_bind_integer(&s, application->type);
+    sql_bind_integer(&s, application->enabled);
+    sql_bind_integer(&s, application->cached);
+    sql_bind_integer(&s, application->tickets_allowed);
+    sql_bind_integer(&s, application->tickets_validated);
+    sql_bind_text(&s, application->description);
+    sql_bind_text(&s, application->contact);
+    sql_bind_text(&s, fields);
+    sql_bind_text(&s, application->admins);
+    sql_bind_text(&s, groups);
+    sql_bind_text(&s, application->readers);
+    sql_bind_integer(&s, application->created_ms);
+    sql_bind_integer(&s, application->updated_ms);
+    sql_bind_u64(&s, application->version);
+    sql_bind_bytes(&s, application->tag, sizeof application->tag);
+    rc = sql_run(&s, changed, err);
 out:
-    sqlite_finish(&s);
+    sql_finish(&s);
     wiping_free(fields);
     wiping_free(groups);
     return rc;
@@ -221,10 +235,12 @@ static enum sso_code insert(struct store_tx *tx, const struct application *appli
         "INSERT INTO applications (id, name, type, enabled, cached, tickets_allowed,"
         " tickets_validated, description, contact, fields, admins, users, readers, created_ms,"
         " updated_ms, version, tag)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    enum sso_code rc = run_with_row(tx, sql, application, NULL, err);
-    if (rc == SSO_ALREADY_EXISTS)
-        return sso_fail(err, rc, "application %s exists already", application->name);
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    uint64_t inserted = 0;
+    enum sso_code rc = run_with_row(tx, sql, application, &inserted, err);
+    if (rc == SSO_OK && inserted != 1)
+        return sso_fail(err, SSO_ALREADY_EXISTS, "application %s exists already",
+                        application->name);
     return rc;
 }
 
@@ -247,12 +263,12 @@ static enum sso_code update(struct store_tx *tx, const struct application *appli
 static enum sso_code run_with_id(struct store_tx *tx, const char *sql, const uint8_t *id,
                                  uint64_t *changed, struct sso_error *err)
 {
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, id, APPLICATION_ID_BYTES);
-    return sqlite_run(&statement, changed, err);
+    sql_bind_bytes(&statement, id, APPLICATION_ID_BYTES);
+    return sql_run(&statement, changed, err);
 }
 
 static enum sso_code delete (struct store_tx *tx, const uint8_t id[static APPLICATION_ID_BYTES],
@@ -280,7 +296,7 @@ static enum sso_code delete (struct store_tx *tx, const uint8_t id[static APPLIC
     return rc;
 }
 
-const struct store_application_ops sqlite_application_ops = {
+const struct store_application_ops sql_application_ops = {
     .get = get,
     .get_by_id = get_by_id,
     .list = list,

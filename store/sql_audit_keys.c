@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "common/encode.h"
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
 
 #define HEADS_BYTES_MAX (AUDIT_HEADS_MAX * (sizeof(struct audit_head) + 16) + 16)
 
@@ -10,35 +10,35 @@ static enum sso_code insert(struct store_tx *tx, const struct audit_key *key, st
 {
     static const char sql[] =
         "INSERT INTO audit_keys (id, token, serial, manufacturer, model, node,"
-        " public_key, since_ms, tag) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+        " public_key, since_ms, tag) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_bytes(&statement, key->id, sizeof key->id);
-    sqlite_bind_text(&statement, key->token.token);
-    sqlite_bind_text(&statement, key->token.serial);
-    sqlite_bind_text(&statement, key->token.manufacturer);
-    sqlite_bind_text(&statement, key->token.model);
-    sqlite_bind_text(&statement, key->node);
-    sqlite_bind_bytes(&statement, key->public_key, sizeof key->public_key);
-    sqlite_bind_integer(&statement, key->since_ms);
-    sqlite_bind_bytes(&statement, key->tag, sizeof key->tag);
-    return sqlite_run(&statement, NULL, err);
+    sql_bind_bytes(&statement, key->id, sizeof key->id);
+    sql_bind_text(&statement, key->token.token);
+    sql_bind_text(&statement, key->token.serial);
+    sql_bind_text(&statement, key->token.manufacturer);
+    sql_bind_text(&statement, key->token.model);
+    sql_bind_text(&statement, key->node);
+    sql_bind_bytes(&statement, key->public_key, sizeof key->public_key);
+    sql_bind_integer(&statement, key->since_ms);
+    sql_bind_bytes(&statement, key->tag, sizeof key->tag);
+    return sql_insert(&statement, err);
 }
 
-static void read_key(struct sqlite_statement *s, void *out)
+static void read_key(struct sql_statement *s, void *out)
 {
     struct audit_key *key = out;
-    sqlite_read_bytes(s, key->id, sizeof key->id);
-    sqlite_read_text(s, key->token.token, sizeof key->token.token);
-    sqlite_read_text(s, key->token.serial, sizeof key->token.serial);
-    sqlite_read_text(s, key->token.manufacturer, sizeof key->token.manufacturer);
-    sqlite_read_text(s, key->token.model, sizeof key->token.model);
-    sqlite_read_text(s, key->node, sizeof key->node);
-    sqlite_read_bytes(s, key->public_key, sizeof key->public_key);
-    key->since_ms = sqlite_read_time(s);
-    sqlite_read_bytes(s, key->tag, sizeof key->tag);
+    sql_read_bytes(s, key->id, sizeof key->id);
+    sql_read_text(s, key->token.token, sizeof key->token.token);
+    sql_read_text(s, key->token.serial, sizeof key->token.serial);
+    sql_read_text(s, key->token.manufacturer, sizeof key->token.manufacturer);
+    sql_read_text(s, key->token.model, sizeof key->token.model);
+    sql_read_text(s, key->node, sizeof key->node);
+    sql_read_bytes(s, key->public_key, sizeof key->public_key);
+    key->since_ms = sql_read_time(s);
+    sql_read_bytes(s, key->tag, sizeof key->tag);
 }
 
 static void distrust_key(void *element)
@@ -53,10 +53,10 @@ static enum sso_code list(struct store_tx *tx, struct audit_key **out, size_t *c
 {
     static const char sql[] = "SELECT id, token, serial, manufacturer, model, node, public_key,"
                               " since_ms, tag FROM audit_keys ORDER BY since_ms, id";
-    static const struct sqlite_list rows = {"an audit key", sizeof **out, read_key, distrust_key};
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
-    return rc != SSO_OK ? rc : sqlite_collect(&statement, &rows, out, count, err);
+    static const struct sql_list rows = {"an audit key", sizeof **out, read_key, distrust_key};
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
+    return rc != SSO_OK ? rc : sql_collect(&statement, &rows, out, count, err);
 }
 
 /* --- signatures --- */
@@ -85,21 +85,21 @@ static bool decode_heads(const void *bytes, size_t count, struct audit_signature
     return decode_end(&in, "heads", NULL) == SSO_OK;
 }
 
-static enum sso_code read_signature(struct sqlite_statement *s, struct audit_signature *out,
+static enum sso_code read_signature(struct sql_statement *s, struct audit_signature *out,
                                     struct sso_error *err)
 {
     bool found = false;
     *out = (struct audit_signature){0};
-    enum sso_code rc = sqlite_step(s, &found, err);
+    enum sso_code rc = sql_step(s, &found, err);
     if (rc != SSO_OK || !found)
         return rc;
     size_t count = 0;
-    uint64_t number = (uint64_t)sqlite_read_integer(s, INT64_MIN, INT64_MAX);
-    out->time_ms = sqlite_read_integer(s, INT64_MIN, INT64_MAX);
-    sqlite_read_bytes(s, out->key_id, sizeof out->key_id);
-    const void *heads = sqlite_view_bytes(s, HEADS_BYTES_MAX, &count);
+    uint64_t number = (uint64_t)sql_read_integer(s, INT64_MIN, INT64_MAX);
+    out->time_ms = sql_read_integer(s, INT64_MIN, INT64_MAX);
+    sql_read_bytes(s, out->key_id, sizeof out->key_id);
+    const void *heads = sql_view_bytes(s, HEADS_BYTES_MAX, &count);
     bool whole = heads != NULL && decode_heads(heads, count, out);
-    sqlite_read_bytes(s, out->signature, sizeof out->signature);
+    sql_read_bytes(s, out->signature, sizeof out->signature);
     if (!whole || s->damaged)
         *out = (struct audit_signature){0};
     s->damaged = false;
@@ -113,8 +113,8 @@ static enum sso_code signature_latest(struct store_tx *tx, struct audit_signatur
                                       struct sso_error *err)
 {
     static const char sql[] = COLUMNS " ORDER BY number DESC LIMIT 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     return rc != SSO_OK ? rc : read_signature(&statement, out, err);
 }
 
@@ -122,11 +122,11 @@ static enum sso_code signature_next(struct store_tx *tx, uint64_t after,
                                     struct audit_signature *out, struct sso_error *err)
 {
     static const char sql[] = COLUMNS " WHERE number > ? ORDER BY number LIMIT 1";
-    SQLITE_STATEMENT_AUTO statement = {0};
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    SQL_STATEMENT_AUTO statement = {0};
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_u64(&statement, after < INT64_MAX ? after : INT64_MAX);
+    sql_bind_u64(&statement, after < INT64_MAX ? after : INT64_MAX);
     return read_signature(&statement, out, err);
 }
 
@@ -138,26 +138,26 @@ static enum sso_code signature_insert(struct store_tx *tx, const struct audit_si
         " SELECT ?1, ?2, ?3, ?4, ?5"
         " WHERE ?1 = 1 + coalesce((SELECT max(number) FROM audit_signatures), 0)";
     ENCODER_AUTO heads = {0}; /* bound, so it outlives the statement */
-    SQLITE_STATEMENT_AUTO statement = {0};
+    SQL_STATEMENT_AUTO statement = {0};
     uint64_t changed = 0;
     encode_heads(&heads, signature);
     if (heads.failed)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the heads of the audit");
-    enum sso_code rc = sqlite_prepare(tx, sql, &statement, err);
+    enum sso_code rc = sql_prepare(tx, sql, &statement, err);
     if (rc != SSO_OK)
         return rc;
-    sqlite_bind_u64(&statement, signature->number);
-    sqlite_bind_integer(&statement, signature->time_ms);
-    sqlite_bind_bytes(&statement, signature->key_id, sizeof signature->key_id);
-    sqlite_bind_bytes(&statement, heads.data, heads.length_bytes);
-    sqlite_bind_bytes(&statement, signature->signature, sizeof signature->signature);
-    rc = sqlite_run(&statement, &changed, err);
+    sql_bind_u64(&statement, signature->number);
+    sql_bind_integer(&statement, signature->time_ms);
+    sql_bind_bytes(&statement, signature->key_id, sizeof signature->key_id);
+    sql_bind_bytes(&statement, heads.data, heads.length_bytes);
+    sql_bind_bytes(&statement, signature->signature, sizeof signature->signature);
+    rc = sql_run(&statement, &changed, err);
     if (rc == SSO_OK && changed != 1)
         return sso_fail(err, SSO_VERSION_CONFLICT, "another program signed the audit meanwhile");
     return rc;
 }
 
-const struct store_audit_key_ops sqlite_audit_key_ops = {
+const struct store_audit_key_ops sql_audit_key_ops = {
     .insert = insert,
     .list = list,
     .signature_latest = signature_latest,

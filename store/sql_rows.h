@@ -1,9 +1,9 @@
 /* Columns, in the order in which these functions read and bind them, of the rows that more than one
  * statement gives. */
-#ifndef SSO_STORE_SQLITE_ROWS_H
-#define SSO_STORE_SQLITE_ROWS_H
+#ifndef SSO_STORE_SQL_ROWS_H
+#define SSO_STORE_SQL_ROWS_H
 
-#include "store/sqlite_statement.h"
+#include "store/sql_statement.h"
 
 #define SETTING_COLUMNS(t) t ".name, " t ".value, " t ".version, " t ".tag"
 
@@ -26,18 +26,24 @@
     " c.external_user, c.born, c.row_key_id, c.nonce, c.version, c.updated"
 #define CREDENTIAL_COLUMNS_COUNT 12 /* c.ciphertext follows where it is wanted */
 
-/* `out` is a struct of the name's kind, as sqlite_collect gives it. */
-void sqlite_read_setting(struct sqlite_statement *statement, void *out);
-void sqlite_read_generation(struct sqlite_statement *statement, void *out);
-void sqlite_read_application(struct sqlite_statement *statement, void *out);
-void sqlite_read_mapping(struct sqlite_statement *statement, void *out);
+/* Names of applications are compared without the case of ASCII letters, as lower() of both
+ * databases folds those in columns that compare bytes. `folded` outlives the statement. */
+#define APPLICATION_NAME_SIZE (APPLICATION_NAME_BYTES_MAX + 1)
+void sql_bind_folded(struct sql_statement *statement, const char *name,
+                     char folded[static APPLICATION_NAME_SIZE]);
+
+/* `out` is a struct of the name's kind, as sql_collect gives it. */
+void sql_read_setting(struct sql_statement *statement, void *out);
+void sql_read_generation(struct sql_statement *statement, void *out);
+void sql_read_application(struct sql_statement *statement, void *out);
+void sql_read_mapping(struct sql_statement *statement, void *out);
 
 /* With `with_ciphertext` row->ciphertext is owned afterwards. SSO_NO_MEMORY is the only failure:
  * what cannot be a row is told by statement->damaged, its readable parts are there. */
-enum sso_code sqlite_read_credential(struct sqlite_statement *statement, bool with_ciphertext,
-                                     struct credential_row *row, struct sso_error *err);
+enum sso_code sql_read_credential(struct sql_statement *statement, bool with_ciphertext,
+                                  struct credential_row *row, struct sso_error *err);
 /* SSO_ROW_CORRUPT where it is damaged, the row freed. */
-enum sso_code sqlite_check_credential(struct sqlite_statement *statement,
-                                      struct credential_row *row, struct sso_error *err);
+enum sso_code sql_check_credential(struct sql_statement *statement, struct credential_row *row,
+                                   struct sso_error *err);
 
 #endif
