@@ -14,12 +14,15 @@
 #include "custodian/events.h"
 #include "custodian/metrics.h"
 #include "custodian/rotation_manager.h"
+#include "custodian/row_counts.h"
 #include "custodian/server.h"
 #include "custodian/supervision.h"
 #include "custodian/ticket_keys.h"
 
 /* For so long nobody is let in while database and tokens are opened. */
 #define FIRST_LOOK_MS 2000
+/* Counting so many takes some 20 ms. */
+#define ROWS_COUNTED_AT_ONCE 50000
 
 /* Held by the kernel for as long as this process lives, however it ends. */
 static enum sso_code lock_state(struct custodian *custodian, struct sso_error *err)
@@ -74,6 +77,7 @@ enum sso_code custodian_new(const struct config *config, struct spawner *spawner
     if ((rc = lock_state(custodian, err)) != SSO_OK ||
         (rc = event_board_new(&custodian->events, err)) != SSO_OK ||
         (rc = metrics_new(&custodian->metrics, err)) != SSO_OK ||
+        (rc = row_counts_new(ROWS_COUNTED_AT_ONCE, &custodian->counts, err)) != SSO_OK ||
         (rc = peer_directory_new(config, &custodian->peers, err)) != SSO_OK ||
         (rc = server_new(custodian, &custodian->server, err)) != SSO_OK) {
         custodian_free(&custodian);
@@ -135,6 +139,7 @@ void custodian_free(struct custodian **custodian)
     for (size_t i = 0; i < self->pool_count; i++)
         hsm_close(&self->pool[i]);
     policy_free(&self->policy);
+    row_counts_free(&self->counts);
     if (self->store != NULL)
         store_close(&self->store);
     peer_directory_free(&self->peers);

@@ -17,6 +17,7 @@
 
 struct rotation_manager;
 struct metrics;
+struct row_counts;
 struct event_board;
 struct supervision;
 struct ticket_keys;
@@ -40,6 +41,7 @@ struct custodian {
     struct rotation_manager *rotation;
     struct ticket_keys *tickets;
     struct metrics *metrics;
+    struct row_counts *counts; /* of generations, for status */
     struct event_board *events;
     struct system_row system;
     int64_t started_ms; /* boot clock */

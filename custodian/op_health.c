@@ -7,6 +7,7 @@
 #include "custodian/metrics.h"
 #include "custodian/operations.h"
 #include "custodian/rotation_manager.h"
+#include "custodian/row_counts.h"
 #include "custodian/token_status.h"
 
 static enum sso_code no_memory(struct sso_error *err)
@@ -53,30 +54,28 @@ enum sso_code op_health(struct request *request, struct sso_error *err)
 /* What status reads from the database; all of it null while that is away. */
 struct facts {
     json_t *generation;
+    struct counted_rows rows;
     json_int_t total, below, quarantined;
 };
 
-static enum sso_code read_rows(struct store_tx *tx, uint32_t active, struct facts *out,
-                               json_int_t *active_rows)
+static enum sso_code read_rows(struct custodian *custodian, struct store_tx *tx, uint32_t active,
+                               struct facts *out, json_int_t *active_rows)
 {
-    struct generation_rows *rows = NULL;
-    size_t count = 0;
     struct quarantine_count quarantine = {0};
-    enum sso_code rc = store_count_by_generation(tx, &rows, &count, NULL);
+    enum sso_code rc = row_counts_read(custodian->counts, custodian->store, tx, &out->rows, NULL);
     if (rc != SSO_OK || (rc = store_quarantine_count(tx, &quarantine, NULL)) != SSO_OK)
-        goto out;
+        return rc;
     out->total = out->below = 0;
-    for (size_t i = 0; i < count; i++) {
-        out->total += (json_int_t)rows[i].credentials;
-        if (rows[i].generation < active)
-            out->below += (json_int_t)rows[i].credentials;
-        if (rows[i].generation == active)
-            *active_rows = (json_int_t)rows[i].credentials;
+    for (size_t i = 0; i < out->rows.count; i++) {
+        const struct generation_rows *rows = &out->rows.rows[i];
+        out->total += (json_int_t)rows->credentials;
+        if (rows->generation < active)
+            out->below += (json_int_t)rows->credentials;
+        if (rows->generation == active)
+            *active_rows = (json_int_t)rows->credentials;
     }
     out->quarantined = (json_int_t)quarantine.rows;
-out:
-    free(rows);
-    return rc;
+    return SSO_OK;
 }
 
 static enum sso_code read_facts(struct custodian *custodian, uint32_t active, struct facts *out)
@@ -89,7 +88,7 @@ static enum sso_code read_facts(struct custodian *custodian, uint32_t active, st
     enum sso_code rc = store_begin(custodian->store, STORE_READ, &tx, NULL);
     if (rc != SSO_OK || (rc = store_generation_list(tx, &generation, &count, NULL)) != SSO_OK ||
         (rc = store_generation_token_list(tx, &token, &tokens, NULL)) != SSO_OK ||
-        (rc = read_rows(tx, active, out, &active_rows)) != SSO_OK)
+        (rc = read_rows(custodian, tx, active, out, &active_rows)) != SSO_OK)
         goto out;
     for (size_t i = 0; i < count; i++) {
         if (generation[i].number == active)
@@ -164,17 +163,20 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
 
     /* One node holds the master secret until there is an election; its epoch is the first. */
     request->reply = json_pack(
-        "{s:o,s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o,s:o},s:o,s:o,s:o,s:o}", "system",
+        "{s:o,s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o,s:o,s:o},s:o,s:o,s:o,s:o}", "system",
         system_json(custodian, system_known), "node", custodian->node, "version", SSO_HSM_VERSION,
         "uptime_seconds", (json_int_t)(boot_clock_ms() - custodian->started_ms) / 1000, "health",
         health_json(custodian, &severity), "generation",
         facts.generation != NULL ? facts.generation : json_null(), "master",
         master ? json_pack("{s:s,s:i}", "node", custodian->node, "epoch", 1) : json_null(), "rows",
         "total", number_or_null(facts.total), "below_active", number_or_null(facts.below),
-        "quarantined", number_or_null(facts.quarantined), "workers", workers_json(custodian),
-        "rotation", rotation_json(custodian), "database",
-        database_json(custodian, store_known, available), "tokens",
-        available && policy_known ? token_status_json(custodian) : json_null());
+        "quarantined", number_or_null(facts.quarantined), "counted",
+        json_time(facts.rows.counted_ms), "workers", workers_json(custodian), "rotation",
+        rotation_json(custodian), "database", database_json(custodian, store_known, available),
+        "tokens",
+        available && policy_known ? token_status_json(custodian, facts.rows.rows, facts.rows.count)
+                                  : json_null());
+    free(facts.rows.rows);
     return request->reply != NULL ? SSO_OK : no_memory(err);
 }
 

@@ -13,6 +13,7 @@
 #include "custodian/live_latency.h"
 #include "custodian/rotation_events.h"
 #include "custodian/rotation_generation.h"
+#include "custodian/row_counts.h"
 
 struct rotation_job {
     struct custodian *custodian;
@@ -47,6 +48,7 @@ static void states_changed(void *context)
 {
     struct rotation_job *job = context;
     struct sso_error problem = {0};
+    row_counts_outdated(job->custodian->counts);
     if (installation_refresh(job->custodian, &problem) != SSO_OK)
         log_line(LOG_LEVEL_WARNING, "generations not read after a change of the rotation", "reason",
                  problem.detail, NULL);

@@ -9,7 +9,7 @@
 struct facts {
     struct custodian *custodian;
     struct snapshot now;
-    struct generation_rows *rows;
+    const struct generation_rows *rows;
     size_t row_count;
     struct audit_key *key;
     size_t key_count;
@@ -25,8 +25,6 @@ static enum sso_code read_facts(struct custodian *custodian, struct facts *out)
     STORE_TX_AUTO tx = NULL;
     if (rc == SSO_OK)
         rc = store_begin(custodian->store, STORE_READ, &tx, NULL);
-    if (rc == SSO_OK)
-        rc = store_count_by_generation(tx, &out->rows, &out->row_count, NULL);
     if (rc == SSO_OK)
         rc = store_audit_key_list(tx, &out->key, &out->key_count, NULL);
     return rc;
@@ -157,9 +155,10 @@ static void add_once(const struct facts *facts, json_t *list, const struct token
     json_array_append_new(list, token_json(facts, token));
 }
 
-json_t *token_status_json(struct custodian *custodian)
+json_t *token_status_json(struct custodian *custodian, const struct generation_rows *rows,
+                          size_t row_count)
 {
-    struct facts facts = {0};
+    struct facts facts = {.rows = rows, .row_count = row_count};
     json_t *list = NULL;
     if (read_facts(custodian, &facts) == SSO_OK) {
         list = json_array();
@@ -172,7 +171,6 @@ json_t *token_status_json(struct custodian *custodian)
             if (is_held(&facts, &facts.now.token[i]))
                 add_once(&facts, list, &facts.now.token[i].token);
     }
-    free(facts.rows);
     free(facts.key);
     snapshot_free(&facts.now);
     return list != NULL ? list : json_null();
