@@ -22,8 +22,11 @@ struct job {
     struct sso_error error; /* the outcome */
     bool refused;           /* the write was undone: its records carry its code */
     bool done;
-    bool posted; /* nobody waits: the committer frees it, and `own` is its record */
-    struct audit_record own;
+    /* Where nobody waits: called at the end, and then the committer frees the job. */
+    committer_done tell;
+    void *tell_context;
+    bool posted;             /* counted in committer->posted */
+    struct audit_record own; /* of a posted job */
     struct job *next;
 };
 
@@ -256,23 +259,34 @@ static struct job *take_jobs(struct committer *committer)
     return jobs;
 }
 
-/* With the lock held. */
-static void release_jobs(struct committer *committer, struct job *jobs)
+/* With the lock held. Wakes those that wait; returns the jobs that nobody waits for. */
+static struct job *release_jobs(struct committer *committer, struct job *jobs)
 {
+    struct job *left = NULL, **end = &left;
+    bool any_waits = false;
     for (struct job *job = jobs, *next; job != NULL; job = next) {
         next = job->next; /* a job that is done is its waiter's again */
-        if (!job->posted) {
-            job->done = true;
+        if (job->tell == NULL) {
+            job->done = any_waits = true;
             continue;
         }
-        committer->posted--;
-        if (job->error.code != SSO_OK)
-            log_line(LOG_LEVEL_ERROR, "a relaxed audit record was lost", "operation",
-                     job->own.operation, "actor", job->own.actor, "reason", job->error.detail,
-                     NULL);
+        committer->posted -= job->posted;
+        *end = job;
+        end = &job->next;
+    }
+    *end = NULL;
+    if (any_waits)
+        pthread_cond_broadcast(&committer->finished);
+    return left;
+}
+
+static void tell_jobs(struct job *jobs)
+{
+    for (struct job *job = jobs, *next; job != NULL; job = next) {
+        next = job->next;
+        job->tell(&job->error, job->tell_context);
         free(job);
     }
-    pthread_cond_broadcast(&committer->finished);
 }
 
 static void *committer_thread(void *argument)
@@ -288,7 +302,10 @@ static void *committer_thread(void *argument)
         pthread_mutex_unlock(&committer->lock);
         do_jobs(committer, jobs);
         pthread_mutex_lock(&committer->lock);
-        release_jobs(committer, jobs);
+        jobs = release_jobs(committer, jobs);
+        pthread_mutex_unlock(&committer->lock);
+        tell_jobs(jobs);
+        pthread_mutex_lock(&committer->lock);
     }
     pthread_mutex_unlock(&committer->lock);
     return NULL;
@@ -318,6 +335,35 @@ enum sso_code committer_run(struct committer *committer, committer_write write, 
     return job.error.code;
 }
 
+enum sso_code committer_submit(struct committer *committer, struct audit_record *record,
+                               committer_done done, void *context, struct sso_error *err)
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return sso_fail(err, SSO_AUDIT_UNAVAILABLE, "no memory for an audit record");
+    job->records = record;
+    job->record_count = 1;
+    job->tell = done;
+    job->tell_context = context;
+    pthread_mutex_lock(&committer->lock);
+    enqueue(committer, job);
+    pthread_mutex_unlock(&committer->lock);
+    return SSO_OK;
+}
+
+static void log_lost(const struct audit_record *record, const struct sso_error *why)
+{
+    log_line(LOG_LEVEL_ERROR, "a relaxed audit record was lost", "operation", record->operation,
+             "actor", record->actor, "reason", why->detail, NULL);
+}
+
+static void posted_record_ended(const struct sso_error *outcome, void *context)
+{
+    const struct job *job = context;
+    if (outcome->code != SSO_OK)
+        log_lost(&job->own, outcome);
+}
+
 void committer_post(struct committer *committer, const struct audit_record *record)
 {
     struct job *job = calloc(1, sizeof *job);
@@ -325,6 +371,8 @@ void committer_post(struct committer *committer, const struct audit_record *reco
     bool room = job != NULL && committer->posted < POSTED_JOBS_MAX;
     if (room) {
         job->posted = true;
+        job->tell = posted_record_ended;
+        job->tell_context = job;
         job->own = *record;
         job->records = &job->own;
         job->record_count = 1;
@@ -338,8 +386,7 @@ void committer_post(struct committer *committer, const struct audit_record *reco
     struct audit_record waiting = *record;
     struct sso_error problem = {0};
     if (committer_run(committer, NULL, NULL, &waiting, 1, &problem) != SSO_OK)
-        log_line(LOG_LEVEL_ERROR, "a relaxed audit record was lost", "operation", waiting.operation,
-                 "actor", waiting.actor, "reason", problem.detail, NULL);
+        log_lost(&waiting, &problem);
 }
 
 static enum sso_code tell(struct committer *committer, const struct sso_error *what,

@@ -35,6 +35,14 @@ enum sso_code committer_run(struct committer *committer, committer_write write, 
                             struct audit_record *records, size_t record_count,
                             struct sso_error *err) __attribute__((warn_unused_result));
 
+/* A record without a write, and nobody waits: `done` is called on the committer's thread with how
+ * it ended, once the record is durable or lost; maybe before this returns. `record` must last until
+ * then. Where this fails `done` is not called. */
+typedef void (*committer_done)(const struct sso_error *outcome, void *context);
+enum sso_code committer_submit(struct committer *committer, struct audit_record *record,
+                               committer_done done, void *context, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* Records that may follow the reply (`audit.lookups = relaxed`): queued without waiting. Where too
  * many wait already it waits like committer_run. */
 void committer_post(struct committer *committer, const struct audit_record *record);

@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "common/secret.h"
 #include "custodian/custodian.h"
+#include "custodian/metrics.h"
 #include "custodian/operations.h"
 
 #define LARGE_BODY_BYTES (1u << 20)
@@ -93,17 +94,40 @@ void exchange_render(struct exchange *exchange)
         request->status = evbuffer_get_length(exchange->reply) > 0 ? 200 : 204;
 }
 
-void exchange_run(struct exchange *exchange)
+struct request_threads {
+    pthread_mutex_t lock;
+    pthread_cond_t work, all_answered;
+    struct exchange *first, **last;
+    size_t unanswered; /* taken up, and maybe left to the committer */
+    bool stopping;
+    exchange_done done;
+    void *context;
+    unsigned count;
+    pthread_t thread[];
+};
+
+/* Before anything is done for it, so that there is nothing to record. */
+static void turn_away(struct request *request, enum sso_code code, const char *why)
+{
+    request->operation = operation_find(request);
+    request->audited = true;
+    sso_fail(&request->problem, code, "%s", why);
+    request_problem(request, code, why);
+}
+
+/* The operation, and the reply in case its record can be written. */
+static void exchange_run(struct exchange *exchange)
 {
     struct request *request = &exchange->request;
     struct sso_error problem = {0};
     bool late = boot_clock_ms() > request->deadline_ms;
+    request->begun_us = metrics_now_microseconds();
     if (random_bytes(request->request_id, sizeof request->request_id, &problem) != SSO_OK) {
-        request_problem(request, problem.code, "no request id can be made");
+        turn_away(request, problem.code, "no request id can be made");
     } else if (late) {
         /* Nobody waits for it any more, and those behind it still do. */
-        request_problem(request, SSO_TOO_MANY_REQUESTS,
-                        "the request waited too long for its turn: nothing was done, try again");
+        turn_away(request, SSO_TOO_MANY_REQUESTS,
+                  "the request waited too long for its turn: nothing was done, try again");
     } else {
         peer_resolve(request->custodian->peers, exchange->uid, &request->peer);
         attach_body(exchange);
@@ -113,16 +137,21 @@ void exchange_run(struct exchange *exchange)
     exchange_render(exchange);
 }
 
-struct request_threads {
-    pthread_mutex_t lock;
-    pthread_cond_t work;
-    struct exchange *first, **last;
-    bool stopping;
-    exchange_done done;
-    void *context;
-    unsigned count;
-    pthread_t thread[];
-};
+/* On the committer's thread where there was a record to wait for. */
+static void exchange_end(const struct sso_error *recorded, void *context)
+{
+    struct exchange *exchange = context;
+    struct request_threads *threads = exchange->threads;
+    if (operations_end(&exchange->request, recorded)) {
+        evbuffer_drain(exchange->reply, evbuffer_get_length(exchange->reply));
+        exchange_render(exchange);
+    }
+    threads->done(exchange, threads->context);
+    pthread_mutex_lock(&threads->lock);
+    if (--threads->unanswered == 0)
+        pthread_cond_signal(&threads->all_answered);
+    pthread_mutex_unlock(&threads->lock);
+}
 
 static struct exchange *take(struct request_threads *threads)
 {
@@ -132,6 +161,7 @@ static struct exchange *take(struct request_threads *threads)
     struct exchange *exchange = threads->first;
     if (exchange != NULL) {
         threads->first = exchange->next;
+        threads->unanswered++;
         exchange->next = NULL;
         if (threads->first == NULL)
             threads->last = &threads->first;
@@ -145,8 +175,11 @@ static void *request_thread(void *argument)
     struct request_threads *threads = argument;
     struct exchange *exchange;
     while ((exchange = take(threads)) != NULL) {
+        struct sso_error recorded;
+        exchange->threads = threads;
         exchange_run(exchange);
-        threads->done(exchange, threads->context);
+        if (!operations_record(&exchange->request, exchange_end, exchange, &recorded))
+            exchange_end(&recorded, exchange);
     }
     return NULL;
 }
@@ -160,6 +193,7 @@ enum sso_code request_threads_start(unsigned count, exchange_done done, void *co
         return sso_fail(err, SSO_NO_MEMORY, "no memory for request threads");
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->work, NULL);
+    pthread_cond_init(&threads->all_answered, NULL);
     threads->last = &threads->first;
     threads->done = done;
     threads->context = context;
@@ -194,6 +228,11 @@ void request_threads_stop(struct request_threads **threads)
     pthread_mutex_unlock(&self->lock);
     for (unsigned i = 0; i < self->count; i++)
         pthread_join(self->thread[i], NULL);
+    pthread_mutex_lock(&self->lock);
+    while (self->unanswered > 0)
+        pthread_cond_wait(&self->all_answered, &self->lock);
+    pthread_mutex_unlock(&self->lock);
+    pthread_cond_destroy(&self->all_answered);
     pthread_mutex_destroy(&self->lock);
     pthread_cond_destroy(&self->work);
     free(self);

@@ -1,5 +1,6 @@
 /* One request and its reply on their way between the event loop and the request threads. It belongs
- * to one of them at a time: the loop makes it, a thread runs it, the loop sends and frees it. */
+ * to one of them at a time: the loop makes it, a thread runs it, the committer has it while its
+ * audit record is written, the loop sends and frees it. */
 #ifndef SSO_CUSTODIAN_EXCHANGE_H
 #define SSO_CUSTODIAN_EXCHANGE_H
 
@@ -10,6 +11,7 @@
 #include "custodian/request.h"
 
 struct connection;
+struct request_threads;
 
 struct exchange {
     struct request request;
@@ -19,6 +21,7 @@ struct exchange {
 
     struct connection *connection; /* the loop's: NULL when the client has gone */
     struct evhttp_request *http;
+    struct request_threads *threads;
     struct exchange *next;
 };
 
@@ -26,19 +29,17 @@ enum sso_code exchange_new(struct custodian *custodian, struct exchange **out,
                            struct sso_error *err) __attribute__((warn_unused_result));
 void exchange_free(struct exchange **exchange);
 
-/* Who asks, the body, the operation, the reply: what a request thread does. */
-void exchange_run(struct exchange *exchange);
 /* The reply's bytes from request.reply or request.text. */
 void exchange_render(struct exchange *exchange);
 
-/* The request threads. `done` is called on one of them for each exchange that was run. */
-struct request_threads;
+/* The request threads: who asks, the body, the operation, the reply. `done` is called for each
+ * exchange that may be answered, on one of them or on the committer's thread. */
 typedef void (*exchange_done)(struct exchange *exchange, void *context);
 enum sso_code request_threads_start(unsigned count, exchange_done done, void *context,
                                     struct request_threads **out, struct sso_error *err)
     __attribute__((warn_unused_result));
 void request_threads_submit(struct request_threads *threads, struct exchange *exchange);
-/* What was submitted is still run. */
+/* What was submitted is still run, and `done` called for it. */
 void request_threads_stop(struct request_threads **threads);
 
 #endif

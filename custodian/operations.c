@@ -220,31 +220,42 @@ static void log_record(const struct request *request)
              request->audit.target, "outcome", request->audit.outcome, "request", id, NULL);
 }
 
-/* `rc` is how the operation ended; SSO_AUDIT_UNAVAILABLE where its record cannot be written. */
-static enum sso_code write_record(struct request *request, enum sso_code rc, struct sso_error *err)
+/* Nobody is to wait: to the log, to the queue of relaxed records, or not at all. */
+static bool record_at_once(struct request *request, struct sso_error *outcome)
 {
     struct custodian *custodian = request->custodian;
     unsigned flags = request->operation->flags;
-    struct audit_record *record = &request->audit;
+    enum sso_code rc = request->problem.code;
     if (!(flags & OP_AUDIT) || request->audited)
-        return SSO_OK;
-    snprintf(record->outcome, sizeof record->outcome, "%s",
+        return true;
+    snprintf(request->audit.outcome, sizeof request->audit.outcome, "%s",
              rc == SSO_OK ? "ok" : sso_code_facts(rc)->name);
     struct committer *committer = custodian_committer(custodian);
     /* What the database just refused it would refuse again, after as long a wait. */
     bool refused = rc == SSO_DATABASE_UNAVAILABLE || rc == SSO_AUDIT_UNAVAILABLE;
     if (refused || (committer == NULL && (flags & OP_LOGGED))) {
         log_record(request);
-        return SSO_OK;
+        return true;
     }
-    if (committer == NULL)
-        return sso_fail(err, SSO_AUDIT_UNAVAILABLE,
-                        "there is no database to write the audit record to");
-    if ((flags & OP_RELAXED) && !atomic_load(&custodian->lookups_required)) {
-        committer_post(committer, record);
-        return SSO_OK;
+    if (committer == NULL) {
+        (void)sso_fail(outcome, SSO_AUDIT_UNAVAILABLE,
+                       "there is no database to write the audit record to");
+        return true;
     }
-    return committer_run(committer, NULL, NULL, record, 1, err);
+    bool relaxed = (flags & OP_RELAXED) && !atomic_load(&custodian->lookups_required);
+    if (relaxed)
+        committer_post(committer, &request->audit);
+    return relaxed;
+}
+
+bool operations_record(struct request *request, committer_done done, void *context,
+                       struct sso_error *outcome)
+{
+    *outcome = (struct sso_error){0};
+    if (request->operation == NULL || record_at_once(request, outcome))
+        return false;
+    struct committer *committer = custodian_committer(request->custodian);
+    return committer_submit(committer, &request->audit, done, context, outcome) == SSO_OK;
 }
 
 /* Why the service cannot do something names files, tokens and hosts: that is for those who run it.
@@ -274,30 +285,35 @@ static void answer_problem(struct request *request, const struct sso_error *prob
 
 void operations_run(struct request *request)
 {
-    int64_t begun_us = metrics_now_microseconds();
-    struct sso_error problem = {0};
+    struct sso_error *problem = &request->problem;
     request->operation = operation_find(request);
     if (request->operation == NULL) {
-        if (request->malformed.code == SSO_OK)
-            sso_fail(&problem, SSO_NOT_FOUND, "there is no such operation");
-        answer_problem(request, problem.code != SSO_OK ? &problem : &request->malformed);
-        metrics_observe(request->custodian->metrics, NULL, SSO_NOT_FOUND, 0);
-        return;
+        *problem = request->malformed;
+        if (problem->code == SSO_OK)
+            sso_fail(problem, SSO_NOT_FOUND, "there is no such operation");
+    } else {
+        prepare_record(request);
+        enum sso_code rc = run_operation(request, problem);
+        if (rc == SSO_OK) /* what failed on the way there, and was dealt with */
+            *problem = (struct sso_error){0};
+        else if (problem->code != rc)
+            sso_fail(problem, rc, "%s", sso_code_facts(rc)->title);
     }
-    prepare_record(request);
-    enum sso_code rc = run_operation(request, &problem);
-    if (rc != SSO_OK && problem.code != rc)
-        sso_fail(&problem, rc, "%s", sso_code_facts(rc)->title);
+    if (problem->code != SSO_OK)
+        answer_problem(request, problem);
+}
 
-    struct sso_error audit = {0};
-    enum sso_code written = write_record(request, rc, &audit);
+bool operations_end(struct request *request, const struct sso_error *recorded)
+{
+    struct sso_error *problem = &request->problem;
     /* A refusal that names the same trouble, or another of the service's, stands as it is. */
-    if (written != SSO_OK && (rc == SSO_OK || sso_code_facts(rc)->http_status < 500)) {
-        rc = written;
-        problem = audit;
+    bool replaced = recorded->code != SSO_OK &&
+                    (problem->code == SSO_OK || sso_code_facts(problem->code)->http_status < 500);
+    if (replaced) {
+        *problem = *recorded;
+        answer_problem(request, problem);
     }
-    if (rc != SSO_OK)
-        answer_problem(request, &problem);
-    metrics_observe(request->custodian->metrics, request->operation, rc,
-                    metrics_now_microseconds() - begun_us);
+    int64_t microseconds = metrics_now_microseconds() - request->begun_us;
+    metrics_observe(request->custodian->metrics, request->operation, problem->code, microseconds);
+    return replaced;
 }

@@ -3,6 +3,7 @@
 #ifndef SSO_CUSTODIAN_OPERATIONS_H
 #define SSO_CUSTODIAN_OPERATIONS_H
 
+#include "custodian/committer.h"
 #include "custodian/request.h"
 
 enum operation_flags {
@@ -34,9 +35,19 @@ extern const size_t operation_count;
 /* The row for a method and path, NULL where there is none. */
 const struct operation *operation_find(const struct request *request);
 
-/* Runs the request from table look-up to the audit record. Never fails: errors are in the reply as
- * a problem object. */
+/* Runs the request from table look-up to the reply, which may not leave yet. Never fails: errors
+ * are in the reply as a problem object. */
 void operations_run(struct request *request);
+
+/* Then its audit record. True: `done` is called with its outcome when it is durable or lost, on
+ * another thread, maybe before this returns. False: there was nothing to wait for, and *outcome is
+ * set. No thread waits meanwhile, so that one commit can cover whatever asks at the same time. */
+bool operations_record(struct request *request, committer_done done, void *context,
+                       struct sso_error *outcome);
+
+/* Last, with that outcome. True: the reply is another now, since no record could be written; false:
+ * it may leave as it is. */
+bool operations_end(struct request *request, const struct sso_error *recorded);
 
 /* op_health.c */
 enum sso_code op_health(struct request *request, struct sso_error *err);

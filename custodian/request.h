@@ -34,6 +34,7 @@ struct request {
     json_t *body;               /* an object, or NULL */
     struct sso_error malformed; /* of path or header; told only to who may ask at all */
     const struct operation *operation;
+    int64_t begun_us; /* boot clock */
 
     /* Filled by the operation. */
     bool authorised; /* request_authorise said yes; without it no reply but a refusal leaves */
@@ -45,6 +46,7 @@ struct request {
     struct audit_record audit; /* target, row id and version are the operation's; the rest is filled
                                   before it runs */
     bool audited;              /* the operation had its record written with its own transaction */
+    struct sso_error problem;  /* how it ended; the reply says it */
 };
 
 /* Does the caller have one of the roles that the operation's row allows? `application` gives the

@@ -83,7 +83,7 @@ static void send_exchange(struct exchange *exchange)
     exchange_free(&exchange);
 }
 
-/* On a request thread. */
+/* On a request thread or the committer's. */
 static void exchange_answered(struct exchange *exchange, void *context)
 {
     struct server *server = context;

@@ -247,6 +247,78 @@ static void posted_records_are_written_before_the_end(void **state)
     assert_int_equal(count, 500);
 }
 
+/* As the owner of the database can, behind the program's back. */
+static void change_database(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *database = NULL;
+    assert_int_equal(sqlite3_open(fixture->url + strlen("sqlite:"), &database), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(database);
+}
+
+/* Records that nobody waits for: what was told of each, in which order. */
+struct told {
+    struct fixture *fixture;
+    struct audit_record record[500];
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned ended, lost;
+};
+
+static void on_ended(const struct sso_error *outcome, void *context)
+{
+    struct told *told = context;
+    pthread_mutex_lock(&told->lock);
+    told->ended++;
+    told->lost += outcome->code != SSO_OK;
+    pthread_cond_signal(&told->changed);
+    pthread_mutex_unlock(&told->lock);
+}
+
+static void submit_all(struct told *told, unsigned count)
+{
+    pthread_mutex_init(&told->lock, NULL);
+    pthread_cond_init(&told->changed, NULL);
+    for (unsigned i = 0; i < count; i++) {
+        told->record[i] = record_of("credential.lookup", "billing/alice");
+        assert_int_equal(
+            committer_submit(told->fixture->committer, &told->record[i], on_ended, told, NULL),
+            SSO_OK);
+    }
+    pthread_mutex_lock(&told->lock);
+    while (told->ended < count)
+        pthread_cond_wait(&told->changed, &told->lock);
+    pthread_mutex_unlock(&told->lock);
+}
+
+static void a_submitted_record_is_durable_when_that_is_told(void **state)
+{
+    struct told *told = calloc(1, sizeof *told);
+    told->fixture = *state;
+    submit_all(told, 500);
+    assert_int_equal(told->lost, 0);
+    size_t count = 0;
+    struct audit_record *records = read_audit(told->fixture->store, &count);
+    assert_int_equal(count, 500);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(told->record[i].number, i + 1);
+        assert_memory_equal(told->record[i].hash, records[i].hash, AUDIT_HASH_BYTES);
+        assert_string_equal(told->record[i].outcome, "ok");
+    }
+    free(records);
+    free(told);
+}
+
+static void a_submitted_record_that_is_lost_is_told(void **state)
+{
+    struct told *told = calloc(1, sizeof *told);
+    told->fixture = *state;
+    change_database(told->fixture, "DROP TABLE audit");
+    submit_all(told, 20);
+    assert_int_equal(told->lost, 20);
+    free(told);
+}
+
 static enum sso_code lose_the_database(struct store_tx *tx, void *context, struct sso_error *err)
 {
     (void)tx;
@@ -293,15 +365,6 @@ static struct audit_record run_record(struct fixture *fixture)
     struct audit_record record = record_of("test.write", "a");
     assert_int_equal(committer_run(fixture->committer, NULL, NULL, &record, 1, NULL), SSO_OK);
     return record;
-}
-
-/* As the owner of the database can, behind the program's back. */
-static void change_database(const struct fixture *fixture, const char *sql)
-{
-    sqlite3 *database = NULL;
-    assert_int_equal(sqlite3_open(fixture->url + strlen("sqlite:"), &database), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(database);
 }
 
 static void start_anew(struct fixture *fixture)
@@ -376,6 +439,8 @@ int main(void)
         TEST(write_may_leave_its_record_out),
         TEST(many_writers_make_one_chain),
         TEST(posted_records_are_written_before_the_end),
+        TEST(a_submitted_record_is_durable_when_that_is_told),
+        TEST(a_submitted_record_that_is_lost_is_told),
         TEST(database_that_fails_is_told_apart),
         TEST(full_database_refuses_records),
         TEST(a_cut_tail_is_never_forgotten),

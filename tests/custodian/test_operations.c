@@ -21,7 +21,7 @@ static unsigned application_roles; /* of the caller, in the model's one applicat
 static bool own;                   /* the model's thing belongs to the caller */
 static bool asks_for_role;         /* the model's operations call request_authorise */
 static enum sso_code outcome;      /* of the model's operations */
-static enum sso_code readiness, database, audit;
+static enum sso_code readiness, database, audit, submit;
 static const char *body; /* of the next request */
 static size_t body_bytes;
 static bool parsed; /* the last request's body was */
@@ -57,17 +57,19 @@ struct committer *custodian_committer(struct custodian *custodian)
     return has_committer ? (struct committer *)&has_committer : NULL;
 }
 
-enum sso_code committer_run(struct committer *committer, committer_write write, void *context,
-                            struct audit_record *records, size_t record_count,
-                            struct sso_error *err)
+enum sso_code committer_submit(struct committer *committer, struct audit_record *record,
+                               committer_done done, void *context, struct sso_error *err)
 {
+    struct sso_error ended = {0};
     (void)committer;
-    (void)write;
-    (void)context;
-    assert_int_equal(record_count, 1);
-    last_record = records[0];
+    last_record = *record;
     recorded++;
-    return audit == SSO_OK ? SSO_OK : sso_fail(err, audit, "the disk is full");
+    if (submit != SSO_OK)
+        return sso_fail(err, submit, "no memory");
+    if (audit != SSO_OK)
+        sso_fail(&ended, audit, "the disk is full");
+    done(&ended, context);
+    return SSO_OK;
 }
 
 void committer_post(struct committer *committer, const struct audit_record *record)
@@ -159,7 +161,7 @@ static int set_up(void **state)
     body = NULL;
     body_bytes = 0;
     asks_for_role = has_committer = true;
-    outcome = readiness = database = audit = SSO_OK;
+    outcome = readiness = database = audit = submit = SSO_OK;
     last_record = (struct audit_record){0};
     return 0;
 }
@@ -174,6 +176,11 @@ struct answer {
 
 static struct custodian house = {.node = "node1"};
 
+static void end(const struct sso_error *recorded_as, void *context)
+{
+    operations_end(context, recorded_as);
+}
+
 static struct answer ask(const char *method, const char *path, unsigned roles)
 {
     struct answer answer = {0};
@@ -185,6 +192,9 @@ static struct answer ask(const char *method, const char *path, unsigned roles)
     parsed = false;
     assert_int_equal(request_parse_path(&request, path, &request.malformed), SSO_OK);
     operations_run(&request);
+    struct sso_error recorded_as;
+    if (!operations_record(&request, end, &request, &recorded_as))
+        operations_end(&request, &recorded_as);
     answer.status = request.status != 0 ? request.status : 200;
     const char *code = json_string_value(json_object_get(request.reply, "code"));
     const char *detail = json_string_value(json_object_get(request.reply, "detail"));
@@ -404,6 +414,9 @@ static void no_reply_leaves_without_its_record(void **state)
     audit = SSO_AUDIT_UNAVAILABLE;
     assert_string_equal(ask("POST", "/v1/apps", ROLE_SSO_ADMIN).code, "audit_unavailable");
     assert_string_equal(ask("POST", "/v1/apps", 0).code, "audit_unavailable");
+    audit = SSO_OK;
+    submit = SSO_AUDIT_UNAVAILABLE;
+    assert_string_equal(ask("POST", "/v1/apps", ROLE_SSO_ADMIN).code, "audit_unavailable");
     has_committer = false;
     assert_string_equal(ask("POST", "/v1/apps", ROLE_SSO_ADMIN).code, "audit_unavailable");
     /* The log is enough while there is no database to write to. */
