@@ -11,9 +11,10 @@ static void print_generation(const json_t *generation)
            member_text(generation, "state", room2), member_text(generation, "secret_id", room3));
     printf("%-10s  rows %-8s  ", member_text(generation, "suite", room),
            member_text(generation, "rows", room2));
-    printf("created %s  backed up %s%s\n", member_text(generation, "created", room),
+    printf("created %s  backed up %s%s%s\n", member_text(generation, "created", room),
            member_text(generation, "backed_up", room2),
-           json_is_true(json_object_get(generation, "compromised")) ? "  COMPROMISED" : "");
+           json_is_true(json_object_get(generation, "compromised")) ? "  COMPROMISED" : "",
+           json_is_true(json_object_get(generation, "closed")) ? "  CLOSED" : "");
     size_t i;
     const json_t *token;
     json_array_foreach(json_object_get(generation, "tokens"), i, token)

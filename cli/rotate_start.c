@@ -80,6 +80,7 @@ static enum sso_code only_pending(struct cli *cli, uint64_t *number, struct sso_
     json_array_foreach(list, i, generation)
     {
         if (!has_state(generation, "pending") || member_number(generation, "number") <= active ||
+            json_is_true(json_object_get(generation, "closed")) ||
             (json_is_null(json_object_get(generation, "backed_up")) &&
              !json_is_true(json_object_get(generation, "no_backup"))))
             continue;

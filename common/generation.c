@@ -72,6 +72,21 @@ void sealed_key_binding(const uint8_t system_id[static SYSTEM_ID_BYTES],
     digest_sha256(binding.data, binding.length_bytes, out);
 }
 
+enum sso_code generation_may_wrap(const struct generation *generation, struct sso_error *err)
+{
+    if (generation->compromised)
+        return sso_fail(err, SSO_GENERATION_COMPROMISED,
+                        "generation %u is marked compromised: nothing is wrapped under it; make "
+                        "another with sso-hsm key generate, and rotate to it",
+                        generation->number);
+    if (generation->closed)
+        return sso_fail(err, SSO_WRAPS_EXHAUSTED,
+                        "generation %u is closed, since its database was put back: nothing is "
+                        "wrapped under it; rotate to a new one with sso-hsm rotate",
+                        generation->number);
+    return SSO_OK;
+}
+
 void generation_label(const uint8_t system_id[static SYSTEM_ID_BYTES], uint32_t number,
                       char out[static GENERATION_LABEL_SIZE])
 {

@@ -55,13 +55,22 @@ struct generation {
     enum generation_state state;
     bool compromised;
     bool no_backup; /* made with --no-backup: may become active without one */
+    /* Nothing is wrapped under it any more, active or not: its database was put back, so nobody
+     * knows what was wrapped since. Never taken back. */
+    bool closed;
     int64_t created_ms, backed_up_ms, last_drill_ms, retired_ms; /* wall clock; 0: never */
+    int64_t going_ms; /* since when its keys are being destroyed: no way back; 0: they are not */
     char share_set[37];
     struct canary canary;
     uint64_t wraps; /* reserved in blocks: never below what was really wrapped; not under the tag */
     uint64_t version;       /* of this row, for compare-and-swap */
     uint8_t tag[TAG_BYTES]; /* policy tag (common/policy.h) */
 };
+
+/* May anything be wrapped under it, were it active? SSO_GENERATION_COMPROMISED, SSO_WRAPS_EXHAUSTED
+ * (closed). */
+enum sso_code generation_may_wrap(const struct generation *generation, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 /* A token as it is named in the database: by these attributes of a PKCS#11 URI and nothing else
  * (RFC 7512 §2.3). Trailing blanks are cut. Empty: any. */

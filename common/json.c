@@ -120,16 +120,17 @@ json_t *json_generation(const struct generation *generation, const struct genera
                         size_t token_count, int64_t rows)
 {
     return json_pack(
-        "{s:I, s:o, s:o, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:I}", "number",
+        "{s:I, s:o, s:o, s:s, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:I}", "number",
         (json_int_t)generation->number, "secret_id",
         json_hex(generation->secret_id, SECRET_ID_BYTES), "tokens",
         tokens_of(generation->number, tokens, token_count), "suite", suite_name(generation->suite),
         "state", generation->state != 0 ? generation_state_name(generation->state) : "damaged",
         "compromised", (int)generation->compromised, "no_backup", (int)generation->no_backup,
-        "created", json_time(generation->created_ms), "backed_up",
-        json_time(generation->backed_up_ms), "last_drill", json_time(generation->last_drill_ms),
-        "share_set", json_text_or_null(generation->share_set), "rows",
-        rows >= 0 ? json_integer(rows) : json_null(), "wraps", (json_int_t)generation->wraps);
+        "closed", (int)generation->closed, "created", json_time(generation->created_ms),
+        "backed_up", json_time(generation->backed_up_ms), "last_drill",
+        json_time(generation->last_drill_ms), "share_set", json_text_or_null(generation->share_set),
+        "rows", rows >= 0 ? json_integer(rows) : json_null(), "wraps",
+        (json_int_t)generation->wraps);
 }
 
 /* A name that somebody sent, as far as it may stand in a text for people. */

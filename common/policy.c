@@ -144,10 +144,12 @@ static void canonical_generation(const struct policy *policy, const struct gener
     encode_u8(encoder, (uint8_t)row->state);
     encode_u8(encoder, row->compromised);
     encode_u8(encoder, row->no_backup);
+    encode_u8(encoder, row->closed);
     encode_u64(encoder, (uint64_t)row->created_ms);
     encode_u64(encoder, (uint64_t)row->backed_up_ms);
     encode_u64(encoder, (uint64_t)row->last_drill_ms);
     encode_u64(encoder, (uint64_t)row->retired_ms);
+    encode_u64(encoder, (uint64_t)row->going_ms);
     encode_text(encoder, row->share_set);
     encode_bytes(encoder, row->canary.wrapped.bytes, row->canary.wrapped.length_bytes);
     encode_fixed(encoder, row->canary.mac, sizeof row->canary.mac);

@@ -251,12 +251,7 @@ static enum sso_code generation_hold(struct store_tx *tx, struct round *round,
         return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
                         "a rotation made another generation active while this was written");
     }
-    if (generation.compromised)
-        return sso_fail(err, SSO_GENERATION_COMPROMISED,
-                        "generation %u is marked compromised: nothing is written until a rotation "
-                        "makes another one active",
-                        generation.number);
-    return SSO_OK;
+    return generation_may_wrap(&generation, err);
 }
 
 static enum sso_code application_hold(struct store_tx *tx, const struct round *round,

@@ -53,7 +53,7 @@ struct custodian {
     /* What the installation is now; changed by installation.c only. */
     pthread_rwlock_t lock;
     uint32_t active; /* number of the active generation; 0: none */
-    bool active_compromised;
+    bool active_compromised, active_closed;
     enum suite_id active_suite;
     struct sso_error readiness; /* SSO_OK: everything can be served; else why not (§5.3) */
     bool policy_known;          /* database open, policy key there: what OP_DATABASE needs */
@@ -84,7 +84,8 @@ enum sso_code installation_refresh(struct custodian *custodian, struct sso_error
 enum sso_code installation_open_database(struct custodian *custodian, struct sso_error *err)
     __attribute__((warn_unused_result));
 
-/* The active generation, for a write. SSO_GENERATION_COMPROMISED where nothing may be wrapped. */
+/* The active generation, for a write. SSO_GENERATION_COMPROMISED, SSO_WRAPS_EXHAUSTED (closed)
+ * where nothing may be wrapped. */
 enum sso_code installation_active(struct custodian *custodian, uint32_t *number,
                                   enum suite_id *suite, struct sso_error *err)
     __attribute__((warn_unused_result));

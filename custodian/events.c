@@ -94,6 +94,16 @@ const struct event_facts event_table[EVENTS] = {
             "Rotate to a new generation, then change the credentials at the systems they open.",
             true,
         },
+    [EVENT_GENERATION_CLOSED] =
+        {
+            "generation_closed",
+            SEVERITY_ERROR,
+            "The active generation is closed, since its database was put back: nobody knows what "
+            "was wrapped under it since, so nothing more is. Lookups work, writes are refused "
+            "with wraps_exhausted.",
+            "Rotate to a new generation: sso-hsm rotate.",
+            true,
+        },
     [EVENT_WEAK_TOKEN] =
         {
             "weak_token",

@@ -58,11 +58,11 @@ enum sso_code installation_active(struct custodian *custodian, uint32_t *number,
 {
     pthread_rwlock_rdlock(&custodian->lock);
     enum sso_code rc = tell(&custodian->readiness, err);
-    if (rc == SSO_OK && custodian->active_compromised)
-        rc = sso_fail(err, SSO_GENERATION_COMPROMISED,
-                      "generation %u is marked compromised: nothing is wrapped under it; rotate to "
-                      "a new one",
-                      custodian->active);
+    if (rc == SSO_OK)
+        rc = generation_may_wrap(&(struct generation){.number = custodian->active,
+                                                      .compromised = custodian->active_compromised,
+                                                      .closed = custodian->active_closed},
+                                 err);
     *number = custodian->active;
     *suite = custodian->active_suite;
     pthread_rwlock_unlock(&custodian->lock);
@@ -282,6 +282,8 @@ static void tell_of_generation(struct custodian *custodian, const struct snapsho
                    active->number);
     raise_or_clear(custodian, EVENT_GENERATION_COMPROMISED, active->compromised,
                    "is active and marked compromised", active->number);
+    raise_or_clear(custodian, EVENT_GENERATION_CLOSED, active->closed,
+                   "is active and closed: its database was put back", active->number);
     raise_or_clear(custodian, EVENT_WEAK_TOKEN, weak != 0,
                    "is in a token that failed a required check and was accepted", weak);
     raise_or_clear(custodian, EVENT_WRAPS_HIGH,
@@ -330,6 +332,7 @@ static void publish(struct custodian *custodian, const struct generation *active
     if (active != NULL) {
         custodian->active = active->number;
         custodian->active_compromised = active->compromised;
+        custodian->active_closed = active->closed;
         custodian->active_suite = active->suite;
     }
     pthread_rwlock_unlock(&custodian->lock);

@@ -99,13 +99,13 @@ static enum sso_code pool_named(struct custodian *custodian, const char *name, s
                     custodian->config->file);
 }
 
-/* The active generation, compromised or not: a rotation is what ends that. */
+/* The active generation, even one that wraps nothing more: a rotation is what ends that. */
 static enum sso_code active_generation(struct custodian *custodian, uint32_t *number,
                                        enum suite_id *suite, struct sso_error *err)
 {
     struct sso_error problem = {0};
     enum sso_code rc = installation_active(custodian, number, suite, &problem);
-    if (rc == SSO_OK || rc == SSO_GENERATION_COMPROMISED)
+    if (rc == SSO_OK || rc == SSO_GENERATION_COMPROMISED || rc == SSO_WRAPS_EXHAUSTED)
         return SSO_OK;
     return sso_fail(err, rc, "%s", problem.detail);
 }

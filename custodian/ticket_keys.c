@@ -154,7 +154,7 @@ static enum sso_code write_key(struct store_tx *tx, void *context, struct sso_er
         rc = policy_check_generation(making->policy, &generation, err);
     if (rc != SSO_OK)
         return rc;
-    if (generation.state != GENERATION_ACTIVE || generation.compromised)
+    if (generation.state != GENERATION_ACTIVE || generation.compromised || generation.closed)
         return sso_fail(err, SSO_ROTATION_IN_PROGRESS,
                         "another generation became active while a ticket key was made: try again");
     return store_sealed_key_insert(tx, making->sealed, err);

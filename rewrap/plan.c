@@ -16,11 +16,9 @@ static enum sso_code check_target(const struct generation *target, struct sso_er
                         "generation %u is %s: a rotation goes to a pending one; make one with "
                         "sso-hsm key generate",
                         target->number, generation_state_name(target->state));
-    if (target->compromised)
-        return sso_fail(err, SSO_GENERATION_COMPROMISED,
-                        "generation %u is marked compromised: make another with sso-hsm key "
-                        "generate",
-                        target->number);
+    enum sso_code rc = generation_may_wrap(target, err);
+    if (rc != SSO_OK)
+        return rc;
     if (target->backed_up_ms == 0 && !target->no_backup)
         return sso_fail(err, SSO_BAD_REQUEST,
                         "generation %u has no backup: back it up, or make one with sso-hsm key "

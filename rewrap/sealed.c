@@ -87,11 +87,8 @@ static enum sso_code write_sealed(struct engine *engine, struct store_tx *tx, st
     enum sso_code rc = store_generation_hold(tx, next->to, STORE_SHARED, &target, err);
     if (rc == SSO_OK && target.state != GENERATION_ACTIVE)
         rc = sso_fail(err, SSO_IN_USE, "generation %" PRIu32 " is no longer active", next->to);
-    if (rc == SSO_OK && target.compromised)
-        rc = sso_fail(err, SSO_GENERATION_COMPROMISED,
-                      "generation %" PRIu32 " was marked compromised: nothing is moved to it any "
-                      "more; start a rotation to a new one",
-                      next->to);
+    if (rc == SSO_OK)
+        rc = generation_may_wrap(&target, err);
     return rc == SSO_OK ? store_sealed_key_swap(tx, move->old_key, &move->new_key, &swapped, err)
                         : rc;
 }

@@ -113,7 +113,8 @@ static enum sso_code write_switch(struct engine *engine, struct store_tx *tx, st
                         " (%s): see sso-hsm key list",
                         target.number, generation_state_name(target.state), old_active.number,
                         generation_state_name(old_active.state));
-    if ((rc = set_state(engine, tx, &old_active, GENERATION_RETIRING, err)) != SSO_OK ||
+    if ((rc = generation_may_wrap(&target, err)) != SSO_OK ||
+        (rc = set_state(engine, tx, &old_active, GENERATION_RETIRING, err)) != SSO_OK ||
         (rc = set_state(engine, tx, &target, GENERATION_ACTIVE, err)) != SSO_OK)
         return rc;
     return engine_audit(engine, tx, "rotation.switch", "ok", err);

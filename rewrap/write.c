@@ -190,11 +190,8 @@ static enum sso_code write_group(struct engine *engine, struct store_tx *tx, str
                           "generation %" PRIu32 " is %s and no longer active: nothing is moved to "
                           "it; start a new rotation",
                           next->to, generation_state_name(target.state));
-        else if (rc == SSO_OK && target.compromised)
-            rc = sso_fail(err, SSO_GENERATION_COMPROMISED,
-                          "generation %" PRIu32 " was marked compromised: nothing is moved to it "
-                          "any more; start a rotation to a new one",
-                          next->to);
+        else if (rc == SSO_OK)
+            rc = generation_may_wrap(&target, err);
     }
     for (size_t b = 0; rc == SSO_OK && b < group->batch_count; b++) {
         struct batch *batch = group->batch[b];

@@ -10,10 +10,12 @@ void sql_read_generation(struct sql_statement *s, void *out)
         (enum generation_state)sql_read_integer(s, GENERATION_PENDING, GENERATION_DESTROYED);
     generation->compromised = sql_read_bool(s);
     generation->no_backup = sql_read_bool(s);
+    generation->closed = sql_read_bool(s);
     generation->created_ms = sql_read_time(s);
     generation->backed_up_ms = sql_read_time(s);
     generation->last_drill_ms = sql_read_time(s);
     generation->retired_ms = sql_read_time(s);
+    generation->going_ms = sql_read_time(s);
     sql_read_text(s, generation->share_set, sizeof generation->share_set);
     sql_read_wrapped(s, &generation->canary.wrapped);
     sql_read_bytes(s, generation->canary.mac, sizeof generation->canary.mac);
@@ -80,10 +82,12 @@ static void bind_changing(struct sql_statement *s, const struct generation *gene
     sql_bind_integer(s, generation->state);
     sql_bind_integer(s, generation->compromised);
     sql_bind_integer(s, generation->no_backup);
+    sql_bind_integer(s, generation->closed);
     sql_bind_integer(s, generation->created_ms);
     sql_bind_integer(s, generation->backed_up_ms);
     sql_bind_integer(s, generation->last_drill_ms);
     sql_bind_integer(s, generation->retired_ms);
+    sql_bind_integer(s, generation->going_ms);
     sql_bind_text(s, generation->share_set);
     sql_bind_wrapped(s, &generation->canary.wrapped);
     sql_bind_bytes(s, generation->canary.mac, sizeof generation->canary.mac);
@@ -96,9 +100,10 @@ static enum sso_code insert(struct store_tx *tx, const struct generation *genera
                             struct sso_error *err)
 {
     static const char sql[] =
-        "INSERT INTO generations (suite, state, compromised, no_backup, created_ms, backed_up_ms,"
-        " last_drill_ms, retired_ms, share_set, canary_wrapped, canary_mac, tag, version, number,"
-        " secret_id, wraps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO generations (suite, state, compromised, no_backup, closed, created_ms,"
+        " backed_up_ms, last_drill_ms, retired_ms, going_ms, share_set, canary_wrapped, canary_mac,"
+        " tag, version, number, secret_id, wraps)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING";
     SQL_STATEMENT_AUTO statement = {0};
     enum sso_code rc = sql_prepare(tx, sql, &statement, err);
@@ -119,9 +124,9 @@ static enum sso_code update(struct store_tx *tx, const struct generation *genera
 {
     static const char sql[] =
         "UPDATE generations SET suite = ?1, state = ?2, compromised = ?3, no_backup = ?4,"
-        " created_ms = ?5, backed_up_ms = ?6, last_drill_ms = ?7, retired_ms = ?8, share_set = ?9,"
-        " canary_wrapped = ?10, canary_mac = ?11, tag = ?12, version = ?13"
-        " WHERE number = ?14 AND version = ?13 - 1";
+        " closed = ?5, created_ms = ?6, backed_up_ms = ?7, last_drill_ms = ?8, retired_ms = ?9,"
+        " going_ms = ?10, share_set = ?11, canary_wrapped = ?12, canary_mac = ?13, tag = ?14,"
+        " version = ?15 WHERE number = ?16 AND version = ?15 - 1";
     SQL_STATEMENT_AUTO statement = {0};
     uint64_t changed = 0;
     enum sso_code rc = sql_prepare(tx, sql, &statement, err);

@@ -8,8 +8,9 @@
 #define SETTING_COLUMNS(t) t ".name, " t ".value, " t ".version, " t ".tag"
 
 #define GENERATION_COLUMNS                                                                         \
-    "g.number, g.secret_id, g.suite, g.state, g.compromised, g.no_backup, g.created_ms,"           \
-    " g.backed_up_ms, g.last_drill_ms, g.retired_ms, g.share_set, g.canary_wrapped, g.canary_mac," \
+    "g.number, g.secret_id, g.suite, g.state, g.compromised, g.no_backup, g.closed, g.created_ms," \
+    " g.backed_up_ms, g.last_drill_ms, g.retired_ms, g.going_ms, g.share_set, g.canary_wrapped, "  \
+    "g.canary_mac,"                                                                                \
     " g.version, g.tag, g.wraps"
 
 #define APPLICATION_COLUMNS                                                                        \

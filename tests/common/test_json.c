@@ -102,7 +102,7 @@ static void a_generation_as_in_key_list(void **state)
     check_line(json_generation(&generation, tokens, 3, 17),
                "{\"number\":2,\"secret_id\":\"00000000000000000000000000000000\","
                "\"tokens\":[\"pkcs11:token=two;serial=7\"],\"suite\":\"aes256-kw\","
-               "\"state\":\"retiring\",\"compromised\":true,\"no_backup\":false,"
+               "\"state\":\"retiring\",\"compromised\":true,\"no_backup\":false,\"closed\":false,"
                "\"created\":\"2026-01-31T09:30:00.123Z\",\"backed_up\":null,\"last_drill\":null,"
                "\"share_set\":null,\"rows\":17,\"wraps\":4096}");
     json_t *value = json_generation(&generation, NULL, 0, -1);

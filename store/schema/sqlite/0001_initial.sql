@@ -30,10 +30,12 @@ CREATE TABLE generations (
     state          INTEGER NOT NULL,
     compromised    INTEGER NOT NULL,
     no_backup      INTEGER NOT NULL,
+    closed         INTEGER NOT NULL, -- nothing is wrapped under it any more
     created_ms     INTEGER NOT NULL,
     backed_up_ms   INTEGER NOT NULL,
     last_drill_ms  INTEGER NOT NULL,
     retired_ms     INTEGER NOT NULL,
+    going_ms       INTEGER NOT NULL, -- since when its keys are being destroyed
     share_set      TEXT    NOT NULL,
     canary_wrapped BLOB    NOT NULL,
     canary_mac     BLOB    NOT NULL,
