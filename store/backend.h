@@ -229,6 +229,7 @@ struct store_ops {
     const struct store_refusal_ops *refusal;
 };
 
+extern const struct store_ops postgresql_store_ops;
 extern const struct store_ops sqlite_store_ops;
 
 /* SSO_INTERNAL in a read transaction: a mistake of the caller that SQLite would forgive at times

@@ -27,6 +27,7 @@ struct sql_statement {
     void *handle;  /* the driver's; NULL: none in use */
     int parameter; /* bound so far */
     int column;    /* read so far of this row */
+    bool streams;  /* many rows come: they are not gathered first (set before the first step) */
     bool unfit;    /* a value was bound that no column holds */
     bool damaged;
 };

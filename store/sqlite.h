@@ -2,18 +2,17 @@
 #ifndef SSO_STORE_SQLITE_H
 #define SSO_STORE_SQLITE_H
 
-#include <pthread.h>
 #include <sqlite3.h>
 #include <sys/types.h>
 
 #include "store/backend.h"
 #include "store/fair_lock.h"
+#include "store/reader_pool.h"
 
 #define SQLITE_APPLICATION_ID                                                                      \
     0x53534f48                    /* "SSOH", in the file's header (sqlite.org/fileformat2)         \
                                    */
 #define SQLITE_STATEMENTS_MAX 128 /* cached per connection; a power of two */
-#define SQLITE_READERS_MAX 16
 
 struct sqlite_store;
 struct sqlite_swap_run;
@@ -36,7 +35,6 @@ struct sqlite_connection {
     bool unusable;         /* to be closed when it comes back, and not used again */
     struct sqlite_tx tx;
     struct sqlite_swap_run *swap_run; /* while sqlite_swap runs */
-    struct sqlite_connection *next;   /* in the list of idle readers */
     struct {
         const char *sql; /* the address is the key: statements are string constants */
         sqlite3_stmt *handle;
@@ -56,10 +54,7 @@ struct sqlite_store {
     struct fair_lock write_turn;
     struct sqlite_connection *writer; /* only who holds write_turn looks at it */
 
-    pthread_mutex_t readers_lock;
-    pthread_cond_t reader_returned;
-    struct sqlite_connection *idle_readers;
-    unsigned readers;
+    struct reader_pool readers;
 };
 
 /* --- sqlite_connection.c --- */

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "common/clock.h"
 #include "store/migration.h"
 #include "store/sqlite.h"
@@ -26,24 +24,6 @@ enum sso_code sqlite_look(struct sqlite_connection *connection, enum sqlite_cont
                     connection->store->path);
 }
 
-static enum sso_code compare_row(const struct sqlite_store *store, sqlite3_stmt *row,
-                                 unsigned applied, struct sso_error *err)
-{
-    int64_t number = sqlite3_column_int64(row, 0);
-    if (number > sqlite_migrations_count)
-        return sso_fail(err, SSO_SCHEMA_NEWER,
-                        "%s has schema %lld, this program knows %u: use a newer sso-hsm",
-                        store->path, (long long)number, sqlite_migrations_count);
-    const struct migration *migration = &sqlite_migrations[applied];
-    if (number != migration->number || sqlite3_column_bytes(row, 1) != MIGRATION_CHECKSUM_BYTES ||
-        memcmp(sqlite3_column_blob(row, 1), migration->checksum, MIGRATION_CHECKSUM_BYTES) != 0)
-        return sso_fail(err, SSO_DATABASE_OF_OTHER_SYSTEM,
-                        "schema %lld of %s has another checksum than %s of this program: it was "
-                        "made by a changed version",
-                        (long long)number, store->path, migration->name);
-    return SSO_OK;
-}
-
 /* How many migrations it has, all of them ours. The newest first, so that a newer schema is named
  * as such whatever else it has. */
 static enum sso_code count_applied(struct sqlite_connection *connection, unsigned *out,
@@ -64,7 +44,15 @@ static enum sso_code count_applied(struct sqlite_connection *connection, unsigne
         if (step == SQLITE_DONE || (step == SQLITE_ROW && left == 0))
             break;
         if (step == SQLITE_ROW)
-            rc = compare_row(connection->store, statement, --left, err);
+            rc = migration_compare(sqlite_migrations, sqlite_migrations_count,
+                                   &(struct migration_row){
+                                       .database = connection->store->path,
+                                       .place = --left,
+                                       .number = sqlite3_column_int64(statement, 0),
+                                       .checksum = sqlite3_column_blob(statement, 1),
+                                       .checksum_bytes = (size_t)sqlite3_column_bytes(statement, 1),
+                                   },
+                                   err);
         else
             result = step;
     }
@@ -81,9 +69,7 @@ enum sso_code sqlite_check_schema(struct sqlite_connection *connection, unsigned
     enum sso_code rc = count_applied(connection, schema, err);
     if (rc != SSO_OK || *schema == sqlite_migrations_count)
         return rc;
-    return sso_fail(err, SSO_SCHEMA_OLDER,
-                    "%s has schema %u, this program needs %u: run sso-hsm db upgrade",
-                    connection->store->path, *schema, sqlite_migrations_count);
+    return migration_older(connection->store->path, *schema, sqlite_migrations_count, err);
 }
 
 static enum sso_code record(struct sqlite_connection *connection, const struct migration *migration,

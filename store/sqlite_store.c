@@ -74,15 +74,11 @@ static enum sso_code parse_url(struct sqlite_store *store, const char *url, stru
 static void close_store(struct store *base)
 {
     struct sqlite_store *store = (struct sqlite_store *)base;
-    while (store->idle_readers != NULL) {
-        struct sqlite_connection *next = store->idle_readers->next;
-        sqlite_disconnect(&store->idle_readers);
-        store->idle_readers = next;
-    }
+    for (struct sqlite_connection *reader; (reader = reader_pool_pop(&store->readers)) != NULL;)
+        sqlite_disconnect(&reader);
     sqlite_disconnect(&store->writer); /* the last to close folds the WAL into the file */
     fair_lock_destroy(&store->write_turn);
-    pthread_cond_destroy(&store->reader_returned);
-    pthread_mutex_destroy(&store->readers_lock);
+    reader_pool_destroy(&store->readers);
     free(store->path);
     free(store);
 }
@@ -94,12 +90,7 @@ static enum sso_code new_store(const char *url, struct sqlite_store **out, struc
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the store");
     store->base.ops = &sqlite_store_ops;
     fair_lock_init(&store->write_turn);
-    pthread_mutex_init(&store->readers_lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&store->reader_returned, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    reader_pool_init(&store->readers);
     enum sso_code rc = parse_url(store, url, err);
     if (rc != SSO_OK)
         close_store(&store->base);

@@ -59,52 +59,29 @@ static void return_writer(struct sqlite_store *store)
 
 /* --- readers --- */
 
-/* The one used last comes first, since its cache is warm. */
 static enum sso_code take_reader(struct sqlite_store *store, struct sqlite_connection **out,
                                  struct sso_error *err)
 {
-    struct timespec deadline = monotonic_after(store->busy_timeout_ms);
-    int waited = 0;
-    pthread_mutex_lock(&store->readers_lock);
-    while (store->idle_readers == NULL && store->readers == SQLITE_READERS_MAX && waited == 0)
-        waited = pthread_cond_timedwait(&store->reader_returned, &store->readers_lock, &deadline);
-    *out = store->idle_readers;
-    bool make = *out == NULL && store->readers < SQLITE_READERS_MAX;
-    if (*out != NULL)
-        store->idle_readers = (*out)->next;
-    else if (make)
-        store->readers++;
-    pthread_mutex_unlock(&store->readers_lock);
-    if (*out != NULL)
-        return SSO_OK;
-    if (!make)
-        return sso_fail(err, SSO_DATABASE_UNAVAILABLE,
-                        "all %d connections for reading %s have been in use for %u ms",
-                        SQLITE_READERS_MAX, store->path, store->busy_timeout_ms);
-    enum sso_code rc = sqlite_connect(store, STORE_READ, out, err);
-    if (rc != SSO_OK) {
-        pthread_mutex_lock(&store->readers_lock);
-        store->readers--;
-        pthread_cond_signal(&store->reader_returned);
-        pthread_mutex_unlock(&store->readers_lock);
-    }
+    void *idle = NULL;
+    enum sso_code rc =
+        reader_pool_take(&store->readers, store->path, store->busy_timeout_ms, &idle, err);
+    *out = idle;
+    if (rc != SSO_OK || *out != NULL)
+        return rc;
+    rc = sqlite_connect(store, STORE_READ, out, err);
+    if (rc != SSO_OK)
+        reader_pool_drop(&store->readers);
     return rc;
 }
 
 static void return_reader(struct sqlite_store *store, struct sqlite_connection *connection)
 {
-    bool drop = connection->unusable;
-    if (drop)
-        sqlite_disconnect(&connection);
-    pthread_mutex_lock(&store->readers_lock);
-    if (drop) {
-        store->readers--;
-    } else {
-        connection->next = store->idle_readers;
-        store->idle_readers = connection;
+    if (!connection->unusable) {
+        reader_pool_return(&store->readers, connection);
+        return;
     }
-    pthread_cond_signal(&store->reader_returned);
-    pthread_mutex_unlock(&store->readers_lock);
+    sqlite_disconnect(&connection);
+    reader_pool_drop(&store->readers);
 }
 
 /* --- transactions --- */

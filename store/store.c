@@ -8,6 +8,7 @@
 
 static const struct store_ops *const back_ends[] = {
     &sqlite_store_ops,
+    &postgresql_store_ops,
 };
 #define BACK_ENDS (sizeof back_ends / sizeof back_ends[0])
 
@@ -27,11 +28,8 @@ static enum sso_code find_back_end(const char *url, const struct store_ops **out
             return SSO_OK;
         }
     }
-    if (has_scheme(url, "postgresql") || has_scheme(url, "postgres"))
-        return sso_fail(err, SSO_CONFIG_ERROR,
-                        "[database] url: PostgreSQL is not available in this version; "
-                        "use sqlite:/path");
-    return sso_fail(err, SSO_CONFIG_ERROR, "[database] url: expected sqlite:/path");
+    return sso_fail(err, SSO_CONFIG_ERROR,
+                    "[database] url: expected sqlite:/path or postgresql://HOST/DATABASE");
 }
 
 enum sso_code store_open(const char *url, struct store **out, struct sso_error *err)

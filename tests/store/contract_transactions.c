@@ -56,8 +56,11 @@ static void test_urls(void **state)
     (void)state;
     struct store *store = NULL;
     struct sso_error err = {0};
-    assert_code(SSO_CONFIG_ERROR, store_open("postgresql://host/sso", &store, &err));
-    assert_says("not available in this version");
+    assert_code(SSO_CONFIG_ERROR, store_open("postgresql://a:b@host/sso", &store, &err));
+    assert_says("a password may not stand in it");
+    assert_null(strstr(err.detail, ":b@"));
+    assert_code(SSO_CONFIG_ERROR, store_open("postgresql://host/sso?nothing=1", &store, &err));
+    assert_code(SSO_CONFIG_ERROR, store_open("postgresql:host", &store, &err));
     assert_code(SSO_CONFIG_ERROR, store_create("mysql:x", &store, &err));
     assert_code(SSO_CONFIG_ERROR, store_upgrade("", &err));
 }

@@ -6,11 +6,25 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server.h"
+
 static const char *kind = "sqlite";
 
 void fixture_use(const char *kind_)
 {
     kind = kind_;
+}
+
+/* A schema of its own is a database of its own for the store, and made in no time. */
+static void make_schema(struct fixture *fixture)
+{
+    static unsigned number;
+    char sql[64];
+    snprintf(sql, sizeof sql, "CREATE SCHEMA t%u", ++number);
+    server_sql(sql);
+    snprintf(fixture->url, sizeof fixture->url,
+             "postgresql:///postgres?host=%s&user=postgres&options=-csearch_path%%3Dt%u",
+             server_folder(), number);
 }
 
 int fixture_setup(void **state)
@@ -22,6 +36,8 @@ int fixture_setup(void **state)
     assert_non_null(mkdtemp(fixture->folder));
     if (strcmp(kind, "sqlite") == 0)
         snprintf(fixture->url, sizeof fixture->url, "sqlite:%s/db", fixture->folder);
+    else if (strcmp(kind, "postgresql") == 0)
+        make_schema(fixture);
     else
         fail_msg("no store of kind %s", kind);
     assert_ok(store_create(fixture->url, &fixture->store, &err));

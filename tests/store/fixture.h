@@ -14,11 +14,11 @@
 
 struct fixture {
     char folder[64];
-    char url[160];
+    char url[200];
     struct store *store;
 };
 
-/* The kind of store that fixture_setup makes: "sqlite". */
+/* The kind of store that fixture_setup makes: "sqlite" or "postgresql". */
 void fixture_use(const char *kind);
 int fixture_setup(void **state);
 int fixture_teardown(void **state);

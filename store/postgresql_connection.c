@@ -1,0 +1,152 @@
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "store/postgresql.h"
+
+#define RETRY_MS_MIN 100
+#define RETRY_MS_MAX 5000
+#define SERVER_VERSION_MIN 130000
+
+/* A process that is stopped or cut off inside a transaction must not hold its locks for ever. The
+ * server may be set to confirm more than `on` does, not less. Our statements find rows by keys or
+ * read whole tables and say so; statistics that are old or missing must not make a plan of sorts.
+ */
+static const char session_sql[] =
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') IN ('off', 'local');"
+    "SET idle_in_transaction_session_timeout = '20s';"
+    "SET lock_timeout = '5s';"
+    "SET tcp_user_timeout = '8s';"
+    "SET tcp_keepalives_idle = '5s'; SET tcp_keepalives_interval = '2s';"
+    "SET tcp_keepalives_count = 3;"
+    "SET client_min_messages = error; SET jit = off; SET standard_conforming_strings = on;"
+    "SET enable_seqscan = off; SET enable_bitmapscan = off;"
+    "SET plan_cache_mode = force_generic_plan;";
+
+static void ignore_notice(void *context, const PGresult *result)
+{
+    (void)context, (void)result;
+}
+
+/* One at a time learns whether the server is back; the others are told at once that it is not. */
+static enum sso_code may_try(struct postgresql_store *store, struct sso_error *err)
+{
+    enum sso_code rc = SSO_OK;
+    pthread_mutex_lock(&store->retry_lock);
+    int64_t now = boot_clock_ms();
+    if (store->failures > 0 && now < store->retry_ms)
+        rc = sso_fail(err, SSO_DATABASE_UNAVAILABLE, "%s", store->why.detail);
+    else if (store->failures > 0)
+        store->retry_ms = now + RETRY_MS_MAX;
+    pthread_mutex_unlock(&store->retry_lock);
+    return rc;
+}
+
+static void tried(struct postgresql_store *store, enum sso_code rc, const struct sso_error *why)
+{
+    pthread_mutex_lock(&store->retry_lock);
+    if (rc == SSO_OK) {
+        store->failures = 0;
+    } else {
+        int64_t pause = RETRY_MS_MIN;
+        for (unsigned i = 0; i < store->failures && pause < RETRY_MS_MAX; i++)
+            pause *= 2;
+        store->failures++;
+        store->retry_ms = boot_clock_ms() + (pause < RETRY_MS_MAX ? pause : RETRY_MS_MAX);
+        store->why = *why;
+    }
+    pthread_mutex_unlock(&store->retry_lock);
+}
+
+static enum sso_code check_server(struct postgresql_connection *connection, struct sso_error *err)
+{
+    const struct postgresql_store *store = connection->store;
+    const char *encoding = PQparameterStatus(connection->conn, "server_encoding");
+    if (PQserverVersion(connection->conn) < SERVER_VERSION_MIN)
+        return sso_fail(err, SSO_DATABASE_UNAVAILABLE,
+                        "%s is of PostgreSQL %d; 13 or newer is needed", store->name,
+                        PQserverVersion(connection->conn) / 10000);
+    if (encoding == NULL || strcmp(encoding, "UTF8") != 0)
+        return sso_fail(err, SSO_DATABASE_UNAVAILABLE,
+                        "%s keeps text as %s: make it anew with ENCODING 'UTF8'", store->name,
+                        encoding != NULL ? encoding : "(unknown)");
+    return SSO_OK;
+}
+
+static enum sso_code set_up(struct postgresql_connection *connection, struct sso_error *err)
+{
+    if (PQstatus(connection->conn) != CONNECTION_OK)
+        return postgresql_failed(connection, NULL, err);
+    enum sso_code rc = check_server(connection, err);
+    PQsetNoticeReceiver(connection->conn, ignore_notice, NULL);
+    if (rc == SSO_OK)
+        rc = postgresql_execute(connection, session_sql, err);
+    if (rc == SSO_OK && PQsetnonblocking(connection->conn, 1) != 0)
+        rc = postgresql_failed(connection, NULL, err);
+    return rc;
+}
+
+enum sso_code postgresql_connect(struct postgresql_store *store, struct postgresql_connection **out,
+                                 struct sso_error *err)
+{
+    struct postgresql_parameters parameters;
+    struct sso_error why = {0};
+    enum sso_code rc = may_try(store, err);
+    if (rc != SSO_OK)
+        return rc;
+    struct postgresql_connection *connection = calloc(1, sizeof *connection);
+    if (connection != NULL) {
+        connection->store = store;
+        connection->answer_ms = POSTGRESQL_ANSWER_MS;
+        postgresql_parameters(store, &parameters);
+        connection->conn = PQconnectdbParams(parameters.name, parameters.value, 1);
+    }
+    if (connection == NULL || connection->conn == NULL)
+        rc = sso_fail(&why, SSO_NO_MEMORY, "no memory for a connection to %s", store->name);
+    else
+        rc = set_up(connection, &why);
+    tried(store, rc, &why);
+    if (rc != SSO_OK) {
+        postgresql_disconnect(&connection);
+        if (err != NULL)
+            *err = why;
+    }
+    *out = connection;
+    return rc;
+}
+
+void postgresql_disconnect(struct postgresql_connection **connection)
+{
+    if (*connection == NULL)
+        return;
+    for (size_t i = 0; i < POSTGRESQL_STATEMENTS_MAX; i++)
+        free((*connection)->prepared[i]);
+    PQfinish((*connection)->conn);
+    free(*connection);
+    *connection = NULL;
+}
+
+bool postgresql_is_alive(struct postgresql_connection *connection)
+{
+    struct pollfd end = {.fd = PQsocket(connection->conn), .events = POLLIN};
+    if (connection->unusable || PQstatus(connection->conn) != CONNECTION_OK)
+        return false;
+    /* An idle server says nothing but that it goes away. */
+    if (poll(&end, 1, 0) > 0)
+        return PQconsumeInput(connection->conn) == 1 && PQstatus(connection->conn) == CONNECTION_OK;
+    return true;
+}
+
+enum sso_code postgresql_execute(struct postgresql_connection *connection, const char *sql,
+                                 struct sso_error *err)
+{
+    enum sso_code rc = SSO_OK;
+    PGresult *result = PQexec(connection->conn, sql);
+    ExecStatusType status = PQresultStatus(result);
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        rc = postgresql_failed(connection, result, err);
+    PQclear(result);
+    return rc;
+}
