@@ -13,6 +13,19 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes more than a few seconds")
 
 
+# What takes longest begins first: files go to the processes of a run one by one, and what is left at
+# the end is short then.
+LONGEST_FIRST = ["test_rotation_kill.py", "test_destroy.py", "test_damage.py", "test_service.py",
+                 "test_ceremony.py", "test_rotation.py", "test_init.py", "test_backup.py",
+                 "test_cli.py", "test_faulty_token.py", "test_key.py", "test_doctor.py",
+                 "test_tokens.py", "test_workers.py"]
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(autouse=True)
 def no_sanitizer_report():
     """Programs built with a sanitizer write what they find to log_path; any of it fails the test."""

@@ -1,9 +1,6 @@
-"""Rotation: while others write, through pause and cancel, and through kill -9."""
+"""Rotation: while others write, through pause and cancel. Kills: test_rotation_kill.py."""
 
 import contextlib
-import http.client
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,14 +9,7 @@ from pathlib import Path
 import pytest
 
 import traffic
-from installation import SANITIZED, password_of, principal_of, wait_for
-
-KILLS = 10
-# SSO_HSM_TEST_ROWS makes the crash test smaller where programs are slow (sanitizers).
-ROWS = int(os.environ.get("SSO_HSM_TEST_ROWS", "2000" if SANITIZED else "100000"))
-WRITES_BETWEEN_KILLS = 50
-# Enough for more than one transaction of the engine.
-FAULT_ROWS = 5000 if SANITIZED else 12000
+from installation import password_of, principal_of, wait_for
 
 
 @contextlib.contextmanager
@@ -250,127 +240,3 @@ def test_lookups_and_writes_go_on(running):
     assert_all_right(running, 5000, journal)
     verified = running.sso("audit", "verify", check=0).json
     assert verified["ok"] and verified["findings"] == []
-
-
-def progress_of(installation):
-    """done and total where a rotation is running, else None; the custodian may not be up yet."""
-    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-        reply = installation.api("GET", "/v1/rotation")
-        if reply.status == 200 and reply.json["state"] == "running":
-            return reply.json["done"], reply.json["total"]
-    return None
-
-
-@pytest.mark.long
-def test_kill_9_of_the_custodian_ten_times(running):
-    """The kills land while the rotation is moving rows and a writer makes and deletes some."""
-    rows = ROWS
-    running.fill(rows)
-    inside = []
-    with writer(running) as journal:
-        wait_for(lambda: traffic.acknowledged(journal) >= WRITES_BETWEEN_KILLS, "writes")
-        # A cap, so that the work cannot be over before all the kills have landed.
-        running.sso("rotate", "--no-backup", "--rate", max(200, rows // 20), "--detach", check=0)
-        for kill in range(KILLS):
-            written = traffic.acknowledged(journal)
-            target = rows * (kill + 1) // (KILLS + 2)
-
-            def ripe(written=written, target=target):
-                at = progress_of(running)
-                return at and at[0] >= target and \
-                    traffic.acknowledged(journal) >= written + WRITES_BETWEEN_KILLS and at
-
-            done, total = wait_for(ripe, f"kill {kill + 1} of {KILLS}: {running.rotation()}", 300)
-            running.kill()
-            inside.append(0 < done < total)
-            running.start(wait=None)
-        # It went on by itself after every restart; now at full speed to its end.
-        running.api("PATCH", "/v1/rotation", {"rate": 0}, status=200)
-        done = running.wait_rotation("completed", "completed_with_errors", "failed")
-    assert done["state"] == "completed" and done["failed"] == 0, done
-    assert sum(inside) >= 8, inside
-    acknowledged = traffic.read_journal(journal)[2]
-    assert acknowledged >= WRITES_BETWEEN_KILLS * KILLS
-    print(f"{sum(inside)} of {KILLS} kills with 0 < done < {rows}; {acknowledged} acknowledged writes")
-    assert states(running)[1] == ("retired", 0)
-    with running.sql() as sql:
-        assert [row[0] for row in sql.execute("SELECT DISTINCT generation FROM credentials")] == [2]
-    assert_all_right(running, rows, journal)
-    assert running.sso("audit", "verify", check=0).json["ok"]
-
-
-@pytest.mark.parametrize("point", [
-    "rotation.prepare", "rotation.before-switch", "rotation.after-switch", "rotation.batch-moved",
-    "rotation.before-commit", "rotation.after-commit", "rotation.before-commit:kill:2",
-    "rotation.before-finish", "rotation.after-finish"])
-def test_killed_at_a_point_of_the_rotation(fault_installation, point):
-    """Killed there, it goes on after the restart and loses nothing."""
-    it = fault_installation
-    it.init()
-    it.start()
-    it.create_app()
-    it.fill(FAULT_ROWS)
-    it.stop()
-    it.start(environment={"SSO_HSM_FAULT": point if ":" in point else f"{point}:kill"})
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        it.api("POST", "/v1/rotation", {"no_backup": True})
-    try:
-        assert it.custodian.wait(60) == -signal.SIGKILL
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"the rotation never passed {point}")
-    it.kill()
-    it.start()
-    it.wait_rotation("completed")
-    assert_all_right(it, FAULT_ROWS)
-    assert states(it)[1] == ("retired", 0)
-
-
-def write_while_another_rotates(it, other):
-    """The reply to a write that was stopped after its wrap and woke up after the rotation. None where
-    the stop happened to catch another thread with SQLite's write lock: nobody can rotate then, and
-    it has to be tried again."""
-    it.stop()
-    it.start(environment={"SSO_HSM_FAULT": "write.wrapped:stop"})
-    replies = []
-    thread = threading.Thread(target=lambda: replies.append(it.put("app", "slow", "late but right")))
-    thread.start()
-    try:
-        wait_for(lambda: stopped(it.custodian.pid), "the writer stops between wrap and store")
-        done = other.sso("rotate", "--no-backup")
-        if done.code == 5 and "holds the lock" in done.problem["detail"]:
-            return None
-        assert done.code == 0 and states(other)[1] == ("retired", 0), done
-    finally:
-        os.kill(it.custodian.pid, signal.SIGCONT)
-        thread.join()
-    return replies[0]
-
-
-def test_writer_stopped_between_wrap_and_store(fault_installation, make_installation):
-    """It wakes up after another node's rotation has finished: no row is left on a retired
-    generation."""
-    it = fault_installation
-    it.init()
-    it.start()
-    it.create_app()
-    it.fill(200)
-    other = make_installation(token=it.token, prefix=it.prefix,
-                              database=it.settings["database"], cluster={"node": "node2"})
-    other.write_config(system={"state_directory": other.directory})
-    other.database = it.database
-    other.start()
-    tries = (write_while_another_rotates(it, other) for _ in range(10))
-    reply = next(filter(None, tries))
-    assert reply.status in (200, 201), reply
-    active = [number for number, (state, _) in states(other).items() if state == "active"]
-    with it.sql() as sql:
-        assert [row[0] for row in sql.execute("SELECT DISTINCT generation FROM credentials")] == active
-    expected = {**{principal_of(n): password_of(n) for n in range(200)}, "slow": "late but right"}
-    for node in (it, other):
-        assert exported(node) == expected
-    assert states(it)[1] == ("retired", 0)
-    it.check_open()
-
-
-def stopped(pid):
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].startswith("T")

@@ -173,16 +173,26 @@ void delete_credential(struct installation *in, unsigned number)
 
 /* --- looking --- */
 
-static bool opens(struct installation *in, const struct credential_row *row, uint8_t *key)
+static void unwrap_keys(struct installation *in, const struct credential_row *rows,
+                        struct key_item *items, uint8_t *keys, size_t count)
 {
-    struct key_item item = {.generation = row->generation, .wrapped = row->wrapped, .row_key = key};
+    for (size_t i = 0; i < count; i++) {
+        items[i] = (struct key_item){.generation = rows[i].generation,
+                                     .wrapped = rows[i].wrapped,
+                                     .row_key = keys + i * ROW_KEY_BYTES};
+        row_binding_digest(in->policy.system_id, &rows[i], items[i].binding);
+    }
+    if (count != 0)
+        OK(keyring_unwrap(in->keyring, HSM_LIVE, items, count, boot_clock_ms() + 60000, &problem));
+}
+
+static bool opens(struct installation *in, const struct credential_row *row,
+                  const struct key_item *item)
+{
     struct credential_fields fields = {0};
     char password[320];
-    row_binding_digest(in->policy.system_id, row, item.binding);
-    enum sso_code rc =
-        keyring_unwrap(in->keyring, HSM_LIVE, &item, 1, boot_clock_ms() + 60000, NULL);
-    if (rc != SSO_OK || item.code != SSO_OK ||
-        row_open(in->policy.system_id, row, key, &fields, NULL) != SSO_OK)
+    if (item->code != SSO_OK ||
+        row_open(in->policy.system_id, row, item->row_key, &fields, NULL) != SSO_OK)
         return false;
     password_of(row, password);
     assert_int_equal(fields.count, 1);
@@ -198,7 +208,8 @@ size_t open_all(struct installation *in, uint32_t generation, size_t *unopened)
     struct scan_options options = {
         .with_ciphertext = true, .limit = WRITE_BATCH, .limit_bytes = 1 << 20};
     struct scan_position position = {0};
-    uint8_t *key = secret_alloc(ROW_KEY_BYTES);
+    struct key_item *items = calloc(WRITE_BATCH, sizeof *items);
+    uint8_t *keys = secret_alloc((size_t)WRITE_BATCH * ROW_KEY_BYTES);
     size_t total = 0, count;
     *unopened = 0;
     do {
@@ -206,8 +217,9 @@ size_t open_all(struct installation *in, uint32_t generation, size_t *unopened)
         OK(store_begin(in->store, STORE_READ, &tx, &problem));
         OK(store_credential_scan(tx, &options, &position, rows, &count, &problem));
         store_rollback(&tx);
+        unwrap_keys(in, rows, items, keys, count);
         for (size_t i = 0; i < count; i++) {
-            if (!opens(in, &rows[i], key))
+            if (!opens(in, &rows[i], &items[i]))
                 ++*unopened;
             else if (generation != 0)
                 assert_int_equal(rows[i].generation, generation);
@@ -215,7 +227,8 @@ size_t open_all(struct installation *in, uint32_t generation, size_t *unopened)
         }
         total += count;
     } while (count != 0);
-    secret_dealloc(key);
+    secret_dealloc(keys);
+    free(items);
     free(rows);
     return total;
 }
