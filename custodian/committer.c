@@ -41,6 +41,7 @@ struct committer {
     size_t posted;
     bool stopping;
     struct sso_error health; /* of the last transaction */
+    struct sso_error barred; /* why nothing may be changed; SSO_OK: it may */
     struct sso_error chain;  /* is what audit-head knows still there? changed by the thread only */
 };
 
@@ -101,8 +102,26 @@ static bool loses_transaction(enum sso_code code)
     return code == SSO_DATABASE_UNAVAILABLE;
 }
 
-static enum sso_code run_write(struct store_tx *tx, struct job *job, struct sso_error *err)
+/* On a database that is older than what this node has seen nothing is changed. */
+static enum sso_code went_back(struct committer *committer, struct sso_error *err)
 {
+    pthread_mutex_lock(&committer->lock);
+    struct sso_error why = committer->barred, chain = committer->chain;
+    pthread_mutex_unlock(&committer->lock);
+    if (why.code == SSO_OK && chain.code != SSO_OK)
+        sso_fail(&why, SSO_DATABASE_WENT_BACK,
+                 "%s: the database is older than what this node has seen; put the right one back, "
+                 "or accept this one with sso-hsm db accept-restore",
+                 chain.detail);
+    return why.code == SSO_OK ? SSO_OK : sso_fail(err, why.code, "%s", why.detail);
+}
+
+static enum sso_code run_write(struct committer *committer, struct store_tx *tx, struct job *job,
+                               struct sso_error *err)
+{
+    job->refused = went_back(committer, &job->error) != SSO_OK;
+    if (job->refused)
+        return SSO_OK;
     enum sso_code rc = store_savepoint(tx, err);
     if (rc != SSO_OK)
         return rc;
@@ -121,9 +140,9 @@ static enum sso_code run_write(struct store_tx *tx, struct job *job, struct sso_
 }
 
 /* What audit-head knows must still stand in the database. Where it does not, records were taken
- * away or changed: that is told, and the file stays as it is, so that the chain never again fits it
- * and audit verify finds the hole. Writing goes on, since who cuts an audit must not stop the
- * service by it. */
+ * away or changed, or the database was put back: that is told, and the file stays as it is, so that
+ * the chain never again fits it and audit verify finds the hole. Lookups and their records go on.
+ */
 static enum sso_code check_chain(struct committer *committer, struct store_tx *tx,
                                  struct sso_error *err)
 {
@@ -169,15 +188,18 @@ static void keep_head(struct committer *committer, const struct audit_record *la
 static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, struct job *jobs,
                               struct chain *chain, struct sso_error *err)
 {
+    enum sso_code rc = check_chain(committer, tx, err);
+    if (rc != SSO_OK)
+        return rc;
     for (struct job *job = jobs; job != NULL; job = job->next) {
         job->refused = false;
         job->error = (struct sso_error){0};
-        enum sso_code rc = job->write != NULL ? run_write(tx, job, err) : SSO_OK;
+        rc = job->write != NULL ? run_write(committer, tx, job, err) : SSO_OK;
         if (rc != SSO_OK)
             return rc;
     }
-    enum sso_code rc = chain_of(committer, jobs, chain, err);
-    if (rc != SSO_OK || chain->count == 0 || (rc = check_chain(committer, tx, err)) != SSO_OK)
+    rc = chain_of(committer, jobs, chain, err);
+    if (rc != SSO_OK || chain->count == 0)
         return rc;
     /* One call for all: the chain's head is read once. */
     return store_audit_append(tx, chain->record, chain->count, err);
@@ -398,6 +420,22 @@ static enum sso_code tell(struct committer *committer, const struct sso_error *w
     if (told.code != SSO_OK && err != NULL)
         *err = told;
     return told.code;
+}
+
+void committer_bar(struct committer *committer, const struct sso_error *why)
+{
+    pthread_mutex_lock(&committer->lock);
+    committer->barred = *why;
+    if (why->code == SSO_OK)
+        committer->chain = (struct sso_error){0}; /* whoever looked found it whole */
+    pthread_mutex_unlock(&committer->lock);
+}
+
+enum sso_code committer_may_write(struct committer *committer, struct store_tx *tx,
+                                  struct sso_error *err)
+{
+    enum sso_code rc = check_chain(committer, tx, err);
+    return rc == SSO_OK ? went_back(committer, err) : rc;
 }
 
 enum sso_code committer_health(struct committer *committer, struct sso_error *err)

@@ -48,6 +48,13 @@ enum sso_code committer_submit(struct committer *committer, struct audit_record 
 void committer_post(struct committer *committer, const struct audit_record *record);
 
 /* SSO_OK, or why the last transaction failed. */
+/* While `why` is not SSO_OK every write is refused with it; records without a write go on. */
+void committer_bar(struct committer *committer, const struct sso_error *why);
+/* In a write transaction, for who writes beside the committer: refused as a write here would be.
+ * SSO_DATABASE_WENT_BACK. */
+enum sso_code committer_may_write(struct committer *committer, struct store_tx *tx,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+
 enum sso_code committer_health(struct committer *committer, struct sso_error *err);
 
 /* SSO_OK, or SSO_ROW_CORRUPT where the node's chain in the database no longer has the record that

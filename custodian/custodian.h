@@ -56,6 +56,7 @@ struct custodian {
     bool active_compromised, active_closed;
     enum suite_id active_suite;
     struct sso_error readiness; /* SSO_OK: everything can be served; else why not (§5.3) */
+    struct sso_error went_back; /* the database is older than what was seen; high_water_watch.c */
     bool policy_known;          /* database open, policy key there: what OP_DATABASE needs */
     uint64_t revocation;
     uint64_t poll_interval_ms;

@@ -131,6 +131,18 @@ const struct event_facts event_table[EVENTS] = {
             "again by itself.",
             true,
         },
+    [EVENT_DATABASE_WENT_BACK] =
+        {
+            "database_went_back",
+            SEVERITY_ERROR,
+            "The database is older than what this node has seen: it was put back from a backup, "
+            "records of its audit were cut off or changed, or the node's high-water marks cannot "
+            "be read. Lookups work; writes, rotation, key generate and key destroy are refused "
+            "with database_went_back.",
+            "See the text. Put the right database back; or, where this one is to be gone on with, "
+            "run sso-hsm db accept-restore (docs/operations.md).",
+            true,
+        },
     [EVENT_AUDIT_UNAVAILABLE] =
         {
             "audit_unavailable",
@@ -145,9 +157,10 @@ const struct event_facts event_table[EVENTS] = {
             SEVERITY_ERROR,
             "The audit in the database lacks the last record that this node knows, or has another "
             "in its place: records were taken away or changed, or an older database was put in "
-            "place. Service and audit go on; the kept head stays, so that audit verify finds it.",
+            "place. Lookups go on and are audited; the kept head stays, so that audit verify finds "
+            "it.",
             "Run sso-hsm audit verify; find out who wrote to the database. Once that is clear, "
-            "put audit-head of the state directory aside with the findings.",
+            "run sso-hsm db accept-restore.",
             true,
         },
     [EVENT_AUDIT_UNSIGNED] =

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
+#include "custodian/high_water_watch.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/snapshot.h"
 #include "custodian/ticket_keys.h"
@@ -58,6 +59,8 @@ enum sso_code installation_active(struct custodian *custodian, uint32_t *number,
 {
     pthread_rwlock_rdlock(&custodian->lock);
     enum sso_code rc = tell(&custodian->readiness, err);
+    if (rc == SSO_OK && custodian->went_back.code != SSO_OK)
+        rc = sso_fail(err, custodian->went_back.code, "%s", custodian->went_back.detail);
     if (rc == SSO_OK)
         rc = generation_may_wrap(&(struct generation){.number = custodian->active,
                                                       .compromised = custodian->active_compromised,
@@ -110,6 +113,8 @@ static enum sso_code meet_system(struct custodian *custodian, const struct snaps
     }
     for (size_t i = 0; i < custodian->pool_count; i++)
         keyring_add_pool(keyring, custodian->pool[i]);
+    wrap_budget_watch(budget, high_water_keep_wraps, custodian);
+    committer_bar(committer, &custodian->went_back);
     pthread_rwlock_wrlock(&custodian->lock);
     custodian->system = now->system;
     memcpy(custodian->policy.system_id, now->system.id, SYSTEM_ID_BYTES);
@@ -410,10 +415,14 @@ enum sso_code installation_refresh(struct custodian *custodian, struct sso_error
     pthread_mutex_lock(&custodian->refreshing);
     enum sso_code rc = installation_open_database(custodian, &problem);
     if (rc == SSO_OK)
-        rc = snapshot_read(custodian->store, &now, &problem);
+        rc = high_water_look(custodian, &problem);
     if (rc == SSO_OK)
+        rc = snapshot_read(custodian->store, &now, &problem);
+    if (rc == SSO_OK) {
         rc = take_up(custodian, &now, &problem);
-    else if (rc == SSO_NO_MASTER_SECRET || rc == SSO_POLICY_TAMPERED)
+        high_water_keep(custodian);
+    } else if (rc == SSO_NO_MASTER_SECRET || rc == SSO_POLICY_TAMPERED ||
+               rc == SSO_DATABASE_OF_OTHER_SYSTEM)
         publish(custodian, NULL, &problem);
     else
         database_lost(custodian, &problem);

@@ -13,6 +13,7 @@
 #include "custodian/audit_signer.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
+#include "custodian/high_water_watch.h"
 #include "pkcs11/keyring.h"
 #include "store/store.h"
 
@@ -168,8 +169,6 @@ static enum sso_code next_number(struct custodian *custodian, uint32_t *number,
                                  struct sso_error *err)
 {
     struct rotation latest;
-    struct generation *list = NULL;
-    size_t count = 0;
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(custodian->store, STORE_READ, &tx, err);
     if (rc != SSO_OK)
@@ -183,22 +182,7 @@ static enum sso_code next_number(struct custodian *custodian, uint32_t *number,
                         rotation_state_name(latest.state));
     if (rc != SSO_OK && rc != SSO_NOT_FOUND)
         return rc;
-    rc = store_generation_list(tx, &list, &count, err);
-    if (rc != SSO_OK)
-        return rc;
-    uint32_t highest = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (list[i].number > highest)
-            highest = list[i].number;
-    }
-    free(list);
-    if (highest > UINT32_MAX - NUMBERS_PASSED_MAX - 1)
-        return sso_fail(err, SSO_INTERNAL,
-                        "generation %u is the last that there can be: the database was changed "
-                        "outside this program",
-                        highest);
-    *number = highest + 1;
-    return SSO_OK;
+    return store_generation_next(tx, number, err);
 }
 
 struct new_generation {
@@ -348,6 +332,8 @@ enum sso_code rotation_generation_make(struct request *request, const char *toke
         rc = make_audit_key(custodian, pool, &new, err);
     if (rc == SSO_OK)
         rc = store_new(request, &new, err);
+    if (rc == SSO_OK)
+        high_water_keep(custodian);
     if (new.has_audit_key && rc == SSO_OK)
         audit_signer_sign_now(custodian);
     else if (new.has_audit_key)

@@ -54,6 +54,12 @@ static void states_changed(void *context)
                  problem.detail, NULL);
 }
 
+static enum sso_code may_write(void *context, struct store_tx *tx, struct sso_error *err)
+{
+    struct rotation_job *job = context;
+    return committer_may_write(job->custodian->committer, tx, err);
+}
+
 static void audit_actor(void *context, struct audit_record *record)
 {
     const struct rotation_job *job = context;
@@ -93,6 +99,7 @@ static void job_prepare(struct rotation_job *job, const struct rotation *rotatio
     engine->live_delay_microseconds = live_delay;
     engine->open_target = open_target;
     engine->states_changed = states_changed;
+    engine->may_write = may_write;
     engine->audit_actor = audit_actor;
     engine->context = job;
     atomic_init(&engine->request, REWRAP_GO);

@@ -11,6 +11,7 @@
 #include "custodian/audit_signer.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
+#include "custodian/high_water_watch.h"
 #include "custodian/rotation_manager.h"
 
 #define BACKOFF_FIRST_MS 250
@@ -234,15 +235,20 @@ static void test_ability(struct custodian *custodian,
  * its own. */
 static void test_abilities(struct custodian *custodian, bool ready)
 {
-    if (ready) {
+    /* On a database that went back nothing is wrapped, and its own event says so. */
+    bool wraps = ready && custodian_went_back(custodian, NULL) == SSO_OK;
+    if (ready)
         test_ability(custodian, test_decrypt, &custodian->can_decrypt, EVENT_DECRYPT_FAILED);
+    if (wraps)
         test_ability(custodian, test_encrypt, &custodian->can_encrypt, EVENT_ENCRYPT_FAILED);
-        return;
+    if (!ready) {
+        atomic_store(&custodian->can_decrypt, false);
+        event_clear(custodian->events, EVENT_DECRYPT_FAILED);
     }
-    atomic_store(&custodian->can_decrypt, false);
-    atomic_store(&custodian->can_encrypt, false);
-    event_clear(custodian->events, EVENT_DECRYPT_FAILED);
-    event_clear(custodian->events, EVENT_ENCRYPT_FAILED);
+    if (!wraps) {
+        atomic_store(&custodian->can_encrypt, false);
+        event_clear(custodian->events, EVENT_ENCRYPT_FAILED);
+    }
 }
 
 /* Half fixed, half random, so that nodes that lost the same thing do not return in step. */
@@ -264,14 +270,23 @@ static uint64_t interval_of(struct custodian *custodian)
 
 static bool in_trouble(struct custodian *custodian)
 {
-    static const enum event signs[] = {EVENT_HSM_UNAVAILABLE, EVENT_PIN_REFUSED,
-                                       EVENT_ENCRYPT_FAILED, EVENT_DECRYPT_FAILED,
-                                       EVENT_AUDIT_UNAVAILABLE};
+    static const enum event signs[] = {EVENT_HSM_UNAVAILABLE,   EVENT_PIN_REFUSED,
+                                       EVENT_ENCRYPT_FAILED,    EVENT_DECRYPT_FAILED,
+                                       EVENT_AUDIT_UNAVAILABLE, EVENT_DATABASE_WENT_BACK};
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
         if (event_age_ms(custodian->events, signs[i]) >= 0)
             return true;
     }
     return false;
+}
+
+/* A write met an audit that is not what it was, or it is not known whether an operator has accepted
+ * that by now. */
+static bool is_unsure(struct custodian *custodian)
+{
+    struct committer *committer = custodian_committer(custodian);
+    return (committer != NULL && committer_chain(committer, NULL) != SSO_OK) ||
+           custodian_went_back(custodian, NULL) != SSO_OK;
 }
 
 /* One round; returns for how long to sleep. */
@@ -280,7 +295,7 @@ static uint64_t look(struct supervision *self, bool woken)
     struct custodian *custodian = self->custodian;
     struct sso_error problem = {0};
     int64_t now_ms = boot_clock_ms();
-    if (woken || self->backoff_ms != 0 || now_ms >= self->next_poll_ms) {
+    if (woken || self->backoff_ms != 0 || now_ms >= self->next_poll_ms || is_unsure(custodian)) {
         enum sso_code rc = installation_refresh(custodian, &problem);
         self->next_poll_ms = now_ms + (int64_t)interval_of(custodian);
         tell_of_refresh(custodian, code_for_events(rc), problem.detail);
@@ -294,11 +309,12 @@ static uint64_t look(struct supervision *self, bool woken)
     watch_pools(self);
     bool ready = custodian_ready(custodian, NULL) == SSO_OK;
     test_abilities(custodian, ready);
-    if (ready) {
+    if (ready && custodian_went_back(custodian, NULL) == SSO_OK) {
         rotation_manager_take_up(custodian->rotation);
-        row_key_cache_expire(custodian->cache);
         audit_signer_look(self->signer, custodian);
     }
+    if (ready)
+        row_key_cache_expire(custodian->cache);
     watch_audit(custodian);
     if (self->backoff_ms != 0)
         return with_jitter(self->backoff_ms);

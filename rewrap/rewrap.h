@@ -40,6 +40,9 @@ struct rewrap_job {
     enum sso_code (*open_target)(void *context, uint32_t number, struct sso_error *err);
     /* After the switch and after the finish: generation states have changed. */
     void (*states_changed)(void *context);
+    /* In each write transaction of the engine, before anything is written; NULL: always. Any
+     * failure fails the job, and nothing of it is written then, not even that. */
+    enum sso_code (*may_write)(void *context, struct store_tx *tx, struct sso_error *err);
     /* To be written to the audit in the engine's own transaction. Fills actor, how and request id
      * of whoever started the job. */
     void (*audit_actor)(void *context, struct audit_record *record);

@@ -40,6 +40,8 @@ static enum sso_code commit_once(struct engine *engine, engine_write write, void
     next.rate = atomic_load(&job->rate);
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(job->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK && job->may_write != NULL)
+        rc = job->may_write(job->context, tx, err);
     if (rc == SSO_OK)
         rc = write(engine, tx, &next, context, err);
     if (rc == SSO_OK)

@@ -76,6 +76,7 @@ void store_lines_free(char ***lines, size_t count);
 #include "store/audit.h"
 #include "store/credentials.h"
 #include "store/destructions.h"
+#include "store/high_water.h"
 #include "store/keys.h"
 #include "store/refusals.h"
 #include "store/rotation.h"

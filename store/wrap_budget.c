@@ -10,6 +10,8 @@ struct remainder {
 
 struct wrap_budget {
     struct store *store;
+    wrap_budget_seen seen; /* may be NULL */
+    void *context;
     pthread_mutex_t lock; /* held while a block is reserved, so that two do not reserve for one */
     struct remainder *remainder;
     size_t count;
@@ -24,6 +26,12 @@ enum sso_code wrap_budget_new(struct store *store, struct wrap_budget **out, str
     pthread_mutex_init(&budget->lock, NULL);
     *out = budget;
     return SSO_OK;
+}
+
+void wrap_budget_watch(struct wrap_budget *budget, wrap_budget_seen seen, void *context)
+{
+    budget->seen = seen;
+    budget->context = context;
 }
 
 void wrap_budget_free(struct wrap_budget **budget)
@@ -55,13 +63,13 @@ static struct remainder *find(struct wrap_budget *budget, uint32_t generation,
 
 /* Whole blocks; at the very end of a generation only what is needed, so that none of its wraps is
  * refused too early. */
-static enum sso_code reserve(struct store *store, struct remainder *remainder, uint64_t needed,
-                             uint64_t limit, struct sso_error *err)
+static enum sso_code reserve(struct wrap_budget *budget, struct remainder *remainder,
+                             uint64_t needed, uint64_t limit, struct sso_error *err)
 {
     uint64_t block = (needed + WRAP_BLOCK - 1) / WRAP_BLOCK * WRAP_BLOCK;
     uint64_t total = 0;
     STORE_TX_AUTO tx = NULL;
-    enum sso_code rc = store_begin(store, STORE_WRITE, &tx, err);
+    enum sso_code rc = store_begin(budget->store, STORE_WRITE, &tx, err);
     if (rc != SSO_OK)
         return rc;
     rc = store_generation_add_wraps(tx, remainder->generation, block, limit, &total, err);
@@ -71,6 +79,8 @@ static enum sso_code reserve(struct store *store, struct remainder *remainder, u
     }
     if (rc == SSO_OK)
         rc = store_commit(&tx, err);
+    if (rc == SSO_OK && budget->seen != NULL)
+        rc = budget->seen(budget->context, remainder->generation, total, err);
     if (rc == SSO_OK)
         remainder->wraps += block;
     return rc;
@@ -89,7 +99,7 @@ enum sso_code wrap_budget_take(struct wrap_budget *budget, uint32_t generation, 
     else if (wraps > GCM_WRAPS_LIMIT)
         rc = sso_fail(err, SSO_INTERNAL, "more wraps asked for than any generation has");
     else if (remainder->wraps < wraps)
-        rc = reserve(budget->store, remainder, wraps - remainder->wraps, limit, err);
+        rc = reserve(budget, remainder, wraps - remainder->wraps, limit, err);
     if (rc == SSO_OK)
         remainder->wraps -= wraps;
     pthread_mutex_unlock(&budget->lock);

@@ -11,8 +11,14 @@
 #define GCM_WRAPS_LIMIT (UINT64_C(1) << 32)
 
 struct wrap_budget;
+/* Told of the count that a reservation came to, once it is committed and before it is used; where
+ * it fails the block is not used. */
+typedef enum sso_code (*wrap_budget_seen)(void *context, uint32_t generation, uint64_t total,
+                                          struct sso_error *err);
 enum sso_code wrap_budget_new(struct store *store, struct wrap_budget **out, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* Before the first reservation. */
+void wrap_budget_watch(struct wrap_budget *budget, wrap_budget_seen seen, void *context);
 void wrap_budget_free(struct wrap_budget **budget);
 /* Before wrapping `wraps` keys. SSO_WRAPS_EXHAUSTED for aes256-gcm at the limit. */
 enum sso_code wrap_budget_take(struct wrap_budget *budget, uint32_t generation, enum suite_id suite,

@@ -69,4 +69,5 @@ void console_keep_head(const struct ceremony *ceremony, const struct audit_recor
         console_warn("the audit head %s/" AUDIT_HEAD_FILE
                      " was not written: a cut tail may go unseen",
                      folder);
+    console_keep_marks(ceremony, first);
 }

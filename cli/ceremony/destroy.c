@@ -205,6 +205,8 @@ enum sso_code ceremony_destroy(struct ceremony *ceremony, const struct destroy_r
     struct destroying self = {.ceremony = ceremony, .request = request};
     enum sso_code rc = installation_open_all(ceremony, err);
     if (rc == SSO_OK)
+        rc = installation_check_marks(ceremony, err);
+    if (rc == SSO_OK)
         rc = destruction_last_check(&self, err);
     if (rc == SSO_OK)
         rc = read_state(&self, err);

@@ -80,6 +80,13 @@ enum sso_code console_record(const struct ceremony *ceremony, const char *operat
 void console_keep_head(const struct ceremony *ceremony, const struct audit_record *last,
                        bool first);
 
+/* The marks of this node (common/high_water.h) against the database: SSO_DATABASE_WENT_BACK. For
+ * every command that changes what the system is, before it makes anything. */
+enum sso_code installation_check_marks(const struct ceremony *ceremony, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* After a commit: raises them; `first`: those of a new system replace whatever is there. */
+void console_keep_marks(const struct ceremony *ceremony, bool first);
+
 /* On standard error: what did not work out, but does not undo what was done. */
 void console_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -71,14 +71,12 @@ static enum sso_code choose_pool(struct ceremony *ceremony, const char *token, s
                     token != NULL ? token : "");
 }
 
-static uint32_t next_number(const struct ceremony *ceremony)
+static enum sso_code next_number(const struct ceremony *ceremony, uint32_t *number,
+                                 struct sso_error *err)
 {
-    uint32_t highest = 0;
-    for (size_t i = 0; i < ceremony->generation_count; i++) {
-        if (ceremony->generation[i].number > highest)
-            highest = ceremony->generation[i].number;
-    }
-    return highest + 1;
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(ceremony->store, STORE_READ, &tx, err);
+    return rc == SSO_OK ? store_generation_next(tx, number, err) : rc;
 }
 
 /* A number whose key somebody was killed over stands in the token without a row. It is passed over:
@@ -86,14 +84,12 @@ static uint32_t next_number(const struct ceremony *ceremony)
 static enum sso_code make_key(struct ceremony *ceremony, struct making *making, enum suite_id suite,
                               struct sso_error *err)
 {
-    uint32_t first = next_number(ceremony);
-    if (first == 0 || first > UINT32_MAX - NUMBERS_PASSED_MAX)
-        return sso_fail(err, SSO_INTERNAL,
-                        "generation %u is the last that there can be: the database was changed "
-                        "outside this program",
-                        first - 1);
+    uint32_t first;
+    enum sso_code rc = next_number(ceremony, &first, err);
+    if (rc != SSO_OK)
+        return rc;
     for (uint32_t number = first;; number++) {
-        enum sso_code rc = making_key(ceremony, making, number, suite, err);
+        rc = making_key(ceremony, making, number, suite, err);
         if (rc != SSO_ALREADY_EXISTS || number - first == NUMBERS_PASSED_MAX)
             return rc;
         console_warn("generation %u is passed over: the token holds a key of that number which "
@@ -173,6 +169,8 @@ enum sso_code ceremony_generate(struct ceremony *ceremony, const struct generati
 {
     struct making making = {.ceremony = "key generate", .journal = {.fd = -1}};
     enum sso_code rc = installation_open_all(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_check_marks(ceremony, err);
     if (rc == SSO_OK)
         rc = make_generation(ceremony, wish, &making, err);
     if (rc == SSO_OK) {

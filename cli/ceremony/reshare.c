@@ -286,6 +286,8 @@ static enum sso_code begin(struct ceremony *ceremony, struct resharing *resharin
     const struct reshare_wish *wish = resharing->wish;
     struct backing *backing = &resharing->backing;
     enum sso_code rc = installation_open_all(ceremony, err);
+    if (rc == SSO_OK)
+        rc = installation_check_marks(ceremony, err);
     if (rc == SSO_OK && access(wish->backup_dir, W_OK | X_OK) != 0)
         rc = sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "the folder of backups %s",
                             wish->backup_dir);

@@ -325,6 +325,8 @@ static enum sso_code drill(struct ceremony *ceremony, const struct restore_wish 
     if (rc == SSO_OK)
         rc = installation_check_tags(ceremony, err);
     if (rc == SSO_OK)
+        rc = installation_check_marks(ceremony, err);
+    if (rc == SSO_OK)
         rc = prove(ceremony, wish, restoring, err);
     if (rc != SSO_OK)
         return rc;

@@ -388,21 +388,19 @@ def test_a_cut_tail_stays_named(audited):
     number = int(kept.split()[0])
     with audited.sql() as sql:
         sql.execute("DELETE FROM audit WHERE number > 20")
-    audited.put("app", "anna", "x", status=201)
+    assert audited.put("app", "anna", "x").code == "database_went_back"
     wait_for(lambda: has_event(audited, "audit_truncated"), "the event")
     assert finding(verify(audited), "truncated")
     for n in range(number):
-        audited.put("app", principal_of(n), "y")
+        audited.look_up("app", principal_of(n))
     audited.sso("db", "check", "--open", check=0)
     assert finding(verify(audited), "changed")
-    audited.restart()
-    audited.put("app", "anna", "y", status=200)
+    audited.stop()
+    audited.start(wait="decrypt")
+    assert audited.put("app", "anna", "y").code == "database_went_back"
     wait_for(lambda: has_event(audited, "audit_truncated"), "the event after a restart")
     assert finding(verify(audited), "changed")
     assert (audited.directory / "audit-head").read_text() == kept
-    (audited.directory / "audit-head").rename(audited.directory / "audit-head.cut")
-    audited.put("app", "anna", "z", status=200)
-    wait_for(lambda: not has_event(audited, "audit_truncated"), "the event ends")
 
 
 def test_verify_needs_no_token_and_no_service(audited):

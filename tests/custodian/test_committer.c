@@ -384,7 +384,12 @@ static void a_cut_tail_is_never_forgotten(void **state)
         last = run_record(fixture);
     assert_int_equal(committer_chain(fixture->committer, &err), SSO_OK);
     change_database(fixture, "DELETE FROM audit WHERE number > 5");
-    assert_int_equal(run_record(fixture).number, 6);
+    struct setting setting = {.name = "cut", .value = "x", .version = 1};
+    struct audit_record refused = record_of("setting.put", "cut");
+    assert_int_equal(committer_run(fixture->committer, put_setting, &setting, &refused, 1, &err),
+                     SSO_DATABASE_WENT_BACK);
+    assert_string_equal(refused.outcome, "database_went_back");
+    assert_int_equal(refused.number, 6);
     assert_int_equal(committer_chain(fixture->committer, &err), SSO_ROW_CORRUPT);
     assert_non_null(strstr(err.detail, "record 10"));
     check_head(fixture, &last);
