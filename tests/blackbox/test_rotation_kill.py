@@ -31,26 +31,44 @@ def progress_of(installation):
     return None
 
 
+def set_rate(installation, rate):
+    """False where the custodian is not up yet, or has not taken the rotation up."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        return installation.api("PATCH", "/v1/rotation", {"rate": rate}).status == 200
+    return False
+
+
+def wait_progress(installation, least):
+    """Done and total, once so many rows are done."""
+    def ripe():
+        at = progress_of(installation)
+        return at and at[0] >= least and at
+
+    return wait_for(ripe, f"{least} rows are moved: {installation.rotation()}", 300)
+
+
 @pytest.mark.long
 def test_kill_9_of_the_custodian_ten_times(running):
     """The kills land while the rotation is moving rows and a writer makes and deletes some."""
     rows = ROWS
     running.fill(rows)
     inside = []
+    # A cap, so that the work cannot be over before all the kills have landed.
+    rate = max(200, rows // 20)
     with writer(running) as journal:
         wait_for(lambda: traffic.acknowledged(journal) >= WRITES_BETWEEN_KILLS, "writes")
-        # A cap, so that the work cannot be over before all the kills have landed.
-        running.sso("rotate", "--no-backup", "--rate", max(200, rows // 20), "--detach", check=0)
+        running.sso("rotate", "--no-backup", "--rate", rate, "--detach", check=0)
         for kill in range(KILLS):
             written = traffic.acknowledged(journal)
-            target = rows * (kill + 1) // (KILLS + 2)
-
-            def ripe(written=written, target=target):
-                at = progress_of(running)
-                return at and at[0] >= target and \
-                    traffic.acknowledged(journal) >= written + WRITES_BETWEEN_KILLS and at
-
-            done, total = wait_for(ripe, f"kill {kill + 1} of {KILLS}: {running.rotation()}", 300)
+            wait_for(lambda: set_rate(running, rate), f"the rotation goes on before kill {kill + 1}")
+            wait_progress(running, rows * (kill + 1) // (2 * KILLS))
+            # It waits for the writer, however slow this machine is, and moves rows when it is killed.
+            wait_for(lambda: set_rate(running, 1), "the rotation is slowed down")
+            wait_for(lambda written=written: traffic.acknowledged(journal) >=
+                     written + WRITES_BETWEEN_KILLS, f"writes before kill {kill + 1}", 300)
+            done, _ = wait_progress(running, 0)
+            wait_for(lambda: set_rate(running, rate), "the rotation is as fast as before")
+            done, total = wait_progress(running, done + 1)
             running.kill()
             inside.append(0 < done < total)
             running.start(wait=None)
@@ -85,7 +103,7 @@ def test_killed_at_a_point_of_the_rotation(fault_installation, point):
     with contextlib.suppress(OSError, http.client.HTTPException):
         it.api("POST", "/v1/rotation", {"no_backup": True})
     try:
-        assert it.custodian.wait(60) == -signal.SIGKILL
+        assert it.custodian.wait(300) == -signal.SIGKILL
     except subprocess.TimeoutExpired:
         pytest.fail(f"the rotation never passed {point}")
     it.kill()
