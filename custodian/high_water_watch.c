@@ -45,12 +45,26 @@ static void publish(struct custodian *custodian, const struct sso_error *verdict
         row_key_cache_clear(custodian->cache);
 }
 
+/* Rows that nobody can read, put there by another hand, must not keep an older database from being
+ * noticed. */
+static bool hides_something(enum sso_code code)
+{
+    return code == SSO_POLICY_TAMPERED || code == SSO_ROW_CORRUPT || code == SSO_TOO_LARGE;
+}
+
 enum sso_code high_water_look(struct custodian *custodian, struct sso_error *err)
 {
     struct sso_error verdict = {0};
     enum sso_code rc = compare(custodian, &verdict);
     if (rc == SSO_DATABASE_OF_OTHER_SYSTEM)
         return sso_fail(err, rc, "%s", verdict.detail);
+    if (hides_something(rc)) {
+        struct sso_error why = verdict;
+        rc = sso_fail(&verdict, SSO_DATABASE_WENT_BACK,
+                      "nobody can tell whether the database is older than what this node has seen: "
+                      "%s",
+                      why.detail);
+    }
     /* Without a database, or before init, there is nothing to tell; others do. */
     if (rc == SSO_OK || rc == SSO_DATABASE_WENT_BACK)
         publish(custodian, &verdict);

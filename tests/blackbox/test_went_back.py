@@ -120,6 +120,23 @@ def test_without_the_kept_head_the_marks_tell(filled):
     assert it.password("app", principal_of(0)) == "secret 0"
 
 
+def test_a_row_that_cannot_be_read_hides_nothing(filled):
+    """Who puts an older database back adds a record that stops the comparison."""
+    it = filled
+    copy = snapshot(it)
+    it.sso("rotate", "--no-backup", check=0)
+    it.stop()
+    with contextlib.closing(sqlite3.connect(copy)) as older:
+        older.execute("INSERT INTO audit SELECT 'another', 1, time_ms, actor, how, operation, target,"
+                      " outcome, request_id, row_id, row_version, x'00' FROM audit LIMIT 1")
+        older.commit()
+    put_back(it, copy)
+    (it.directory / "audit-head").unlink()
+    it.start(wait="decrypt")
+    assert it.put("app", principal_of(1), "changed").code == "database_went_back"
+    assert it.password("app", principal_of(1)) == "secret 1"
+
+
 def test_the_right_database_again(filled):
     it = filled
     copy = snapshot(it)
