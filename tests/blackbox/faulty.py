@@ -42,6 +42,14 @@ class Call:
     result: str  # "0x0", "hangs", "crashes"
     fault: bool
     stale: bool
+    attributes: dict  # type: number, None for what is longer; of C_GetAttributeValue the length, -1
+    public: dict      # the same of the public half of a pair
+    made: tuple       # handles that came out
+
+
+def read_attributes(text):
+    pairs = [pair.split(":") for pair in text.split(",") if pair]
+    return {int(kind, 16): None if value == "*" else int(value) for kind, value in pairs}
 
 
 def read_call(line):
@@ -49,7 +57,9 @@ def read_call(line):
     values = dict(word.split("=", 1) for word in words[3:] if "=" in word)
     return Call(int(words[0]), int(words[1]), words[2], int(values["session"]),
                 tuple(int(h, 16) for h in values["objects"].split(",")), values["rv"],
-                "fault" in words, "stale" in words)
+                "fault" in words, "stale" in words, read_attributes(values.get("attributes", "")),
+                read_attributes(values.get("public", "")),
+                tuple(int(h, 16) for h in values.get("made", "0,0").split(",") if h != "0"))
 
 
 class FaultyToken:

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -95,21 +94,6 @@ CK_OBJECT_HANDLE handle_given(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE handle
     return handle | (CK_OBJECT_HANDLE)number_of(session) << HANDLE_BITS;
 }
 
-static void log_call(const struct call *call, const char *end)
-{
-    char line[256];
-    int n = snprintf(
-        line, sizeof line, "%lld %d %s session=%lu objects=%lx,%lx rv=", (long long)now_us(),
-        getpid(), function_name(call->function), call->session, call->object[0], call->object[1]);
-    if (end != NULL)
-        n += snprintf(line + n, sizeof line - (size_t)n, "%s", end);
-    else
-        n += snprintf(line + n, sizeof line - (size_t)n, "0x%lx", call->rv);
-    n += snprintf(line + n, sizeof line - (size_t)n, "%s%s\n", call->fault ? " fault" : "",
-                  call->stale ? " stale" : "");
-    state_append("calls", line, (size_t)n);
-}
-
 static void grow(size_t bytes)
 {
     volatile uint8_t *memory = malloc(bytes);
@@ -133,6 +117,14 @@ static void break_session(CK_SESSION_HANDLE handle, CK_RV code)
     if (session != NULL)
         session->broken = code;
     pthread_mutex_unlock(&mutex);
+}
+
+static void remove_token(void)
+{
+    struct shared *shared = state_lock();
+    shared->removals += !shared->is_gone;
+    shared->is_gone = true;
+    state_unlock();
 }
 
 /* True: no later rule acts. */
@@ -165,6 +157,9 @@ static bool act(struct call *call, const struct rule *rule)
         break;
     case ACTION_BREAK_PROCESS:
         process_broken = rule->code;
+        break;
+    case ACTION_REMOVE:
+        remove_token();
         break;
     case ACTION_RETURN:
         break;
@@ -216,6 +211,7 @@ static unsigned choose(struct call *call, bool after, struct rule *out)
     }
     if (!after) {
         call->settings = control->settings;
+        call->settings.gone = shared->is_gone;
         pthread_mutex_lock(&mutex);
         removals = shared->removals;
         pthread_mutex_unlock(&mutex);

@@ -143,6 +143,9 @@ static void read_action(struct rule *rule, const char *word, struct words *words
         rule->low = number_of(words, "bytes to grow");
     } else if (strcmp(word, "crash") == 0) {
         rule->action = ACTION_CRASH;
+    } else if (strcmp(word, "remove") == 0) {
+        rule->action = ACTION_REMOVE;
+        rule->code = CKR_DEVICE_REMOVED;
     } else {
         unreadable("no such action", word);
     }

@@ -55,10 +55,16 @@
  *   grow BYTES                memory that never comes back
  *   break-session CODE        this session says CODE to everything from now on
  *   break-process CODE        so does this process, to everything
+ *   remove                    from this call on as `gone`, until the control file is written anew
  *
  * A line of the log: MICROSECONDS PID C_FUNCTION session=S objects=H,H rv=CODE [fault] [stale]
+ *                    [attributes=TYPE:VALUE,…] [public=TYPE:VALUE,…] [made=H,H]
  * `stale`: an object handle was used in another session than the one that it came from. Handles
  * are given out with a number of their session in the upper half, so that none is ever the same.
+ * `attributes`: of C_GetAttributeValue what was asked for, VALUE is how many bytes came out (-1:
+ * none); else of the template, VALUE is a flag's or a number's and `*` for all that is longer. No
+ * byte of a key is ever written. `public` is the template of the public half, `made` are the
+ * handles that came out, the public one first.
  */
 #ifndef SSO_TESTS_FAULTY_H
 #define SSO_TESTS_FAULTY_H
@@ -120,7 +126,8 @@ enum action {
     ACTION_CRASH,
     ACTION_GROW,
     ACTION_BREAK_SESSION,
-    ACTION_BREAK_PROCESS
+    ACTION_BREAK_PROCESS,
+    ACTION_REMOVE
 };
 
 enum when { WHEN_ALWAYS, WHEN_AT, WHEN_FROM, WHEN_RATE };
@@ -221,11 +228,18 @@ CK_RV gcm_decrypt_init(CK_SESSION_HANDLE session, const CK_GCM_PARAMS *given, CK
 CK_RV gcm_decrypt(CK_FUNCTION_LIST *real, CK_SESSION_HANDLE session, CK_BYTE *in, CK_ULONG size,
                   CK_BYTE *out, CK_ULONG *length);
 
+/* log.c: appends one line to the log. `end`: how the call ended where it has no result, or NULL. */
+struct call;
+void log_call(const struct call *call, const char *end);
+
 /* call.c: what comes before and after each call. */
 struct call {
     enum function function;
     CK_SESSION_HANDLE session;
     CK_OBJECT_HANDLE object[2]; /* as the caller has them */
+    CK_ATTRIBUTE *template, *public;
+    CK_ULONG template_count, public_count;
+    CK_OBJECT_HANDLE made[2]; /* as the caller gets them */
     const uint8_t *data;
     size_t data_size;
     bool decided; /* the real module is not asked */
@@ -233,6 +247,14 @@ struct call {
     CK_RV rv;
     struct settings settings; /* as they were when the call began */
 };
+
+/* template.c */
+bool template_says(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type,
+                   CK_BBOOL value);
+/* What a token with its own opinion says to a template; CKR_OK: nothing. */
+CK_RV template_refuse(struct call *call);
+/* Copies all but CKA_VALUE_LEN; how many. */
+CK_ULONG template_without_length(CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE *out);
 
 /* True: go on to the real module. */
 bool call_begin(struct call *call);

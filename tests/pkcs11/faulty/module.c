@@ -16,6 +16,7 @@ static CK_FUNCTION_LIST list, *real;
     if (!call_begin(&call))                                                                        \
     return call_end(&call, call.rv)
 #define END(rv) return call_end(&call, (rv))
+#define TEMPLATE .template = template, .template_count = count
 
 static CK_RV faulty_Initialize(void *args)
 {
@@ -188,7 +189,7 @@ static CK_RV faulty_Logout(CK_SESSION_HANDLE session)
 static CK_RV faulty_FindObjectsInit(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,
                                     CK_ULONG count)
 {
-    BEGIN(FindObjectsInit, .session = session);
+    BEGIN(FindObjectsInit, .session = session, TEMPLATE);
     END(real->C_FindObjectsInit(session, template, count));
 }
 
@@ -239,84 +240,51 @@ static CK_RV faulty_FindObjectsFinal(CK_SESSION_HANDLE session)
 static CK_RV faulty_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
                                       CK_ATTRIBUTE *template, CK_ULONG count)
 {
-    BEGIN(GetAttributeValue, .session = session, .object[0] = object);
+    BEGIN(GetAttributeValue, .session = session, .object[0] = object, TEMPLATE);
     END(real->C_GetAttributeValue(session, handle_real(object), template, count));
 }
 
 static CK_RV faulty_SetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
                                       CK_ATTRIBUTE *template, CK_ULONG count)
 {
-    BEGIN(SetAttributeValue, .session = session, .object[0] = object);
+    BEGIN(SetAttributeValue, .session = session, .object[0] = object, TEMPLATE);
     END(real->C_SetAttributeValue(session, handle_real(object), template, count));
 }
 
-static bool says(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type,
-                 CK_BBOOL value)
-{
-    for (CK_ULONG i = 0; i < count; i++)
-        if (template[i].type == type && template[i].ulValueLen == sizeof value &&
-            *(CK_BBOOL *)template[i].pValue == value)
-            return true;
-    return false;
-}
-
-/* What a token with its own opinion says to a template; CKR_OK: nothing. */
-static CK_RV refuse_template(struct call *call, const CK_ATTRIBUTE *template, CK_ULONG count)
-{
-    CK_RV rv = CKR_OK;
-    if (call->settings.refuse_non_sensitive && says(template, count, CKA_SENSITIVE, CK_FALSE))
-        rv = CKR_ATTRIBUTE_VALUE_INVALID;
-    for (CK_ULONG i = 0; i < count && call->settings.refuse_copyable; i++)
-        if (template[i].type == CKA_COPYABLE)
-            rv = CKR_ATTRIBUTE_TYPE_INVALID;
-    bool lacks = call->settings.want_unwrap_length && call->function == FN_UnwrapKey;
-    for (CK_ULONG i = 0; i < count && lacks; i++)
-        lacks = template[i].type != CKA_VALUE_LEN;
-    if (lacks)
-        rv = CKR_TEMPLATE_INCOMPLETE;
-    CK_OBJECT_CLASS secret = CKO_SECRET_KEY;
-    for (CK_ULONG i = 0; i < count && call->settings.refuse_plaintext; i++)
-        if (call->function == FN_CreateObject && template[i].type == CKA_CLASS &&
-            memcmp(template[i].pValue, &secret, sizeof secret) == 0)
-            rv = CKR_ATTRIBUTE_VALUE_INVALID;
-    call->fault = call->fault || rv != CKR_OK;
-    return rv;
-}
-
 /* A new object: noted where it is a token's, and its handle made ours. */
-static CK_RV made(CK_SESSION_HANDLE session, CK_RV rv, const CK_ATTRIBUTE *template, CK_ULONG count,
-                  CK_OBJECT_HANDLE *out)
+static CK_RV made(struct call *call, CK_RV rv, CK_OBJECT_HANDLE *out)
 {
     uint8_t id[16];
     if (rv != CKR_OK)
         return rv;
-    if (says(template, count, CKA_TOKEN, CK_TRUE) && read_id(session, *out, id)) {
+    if (template_says(call->template, call->template_count, CKA_TOKEN, CK_TRUE) &&
+        read_id(call->session, *out, id)) {
         state_note_object(state_lock(), id);
         state_unlock();
     }
-    *out = handle_given(session, *out);
+    *out = handle_given(call->session, *out);
+    call->made[call->made[0] != 0] = *out;
     return rv;
 }
 
 static CK_RV faulty_CreateObject(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG count,
                                  CK_OBJECT_HANDLE *out)
 {
-    BEGIN(CreateObject, .session = session);
-    CK_RV rv = refuse_template(&call, template, count);
+    BEGIN(CreateObject, .session = session, TEMPLATE);
+    CK_RV rv = template_refuse(&call);
     if (rv == CKR_OK)
-        rv = made(session, real->C_CreateObject(session, template, count, out), template, count,
-                  out);
+        rv = made(&call, real->C_CreateObject(session, template, count, out), out);
     END(rv);
 }
 
 static CK_RV faulty_CopyObject(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
                                CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *out)
 {
-    BEGIN(CopyObject, .session = session, .object[0] = object);
-    CK_RV rv = refuse_template(&call, template, count);
+    BEGIN(CopyObject, .session = session, .object[0] = object, TEMPLATE);
+    CK_RV rv = template_refuse(&call);
     if (rv == CKR_OK)
-        rv = made(session, real->C_CopyObject(session, handle_real(object), template, count, out),
-                  template, count, out);
+        rv = made(&call, real->C_CopyObject(session, handle_real(object), template, count, out),
+                  out);
     END(rv);
 }
 
@@ -329,11 +297,10 @@ static CK_RV faulty_DestroyObject(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE ob
 static CK_RV faulty_GenerateKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                                 CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *out)
 {
-    BEGIN(GenerateKey, .session = session);
-    CK_RV rv = refuse_template(&call, template, count);
+    BEGIN(GenerateKey, .session = session, TEMPLATE);
+    CK_RV rv = template_refuse(&call);
     if (rv == CKR_OK)
-        rv = made(session, real->C_GenerateKey(session, mechanism, template, count, out), template,
-                  count, out);
+        rv = made(&call, real->C_GenerateKey(session, mechanism, template, count, out), out);
     END(rv);
 }
 
@@ -342,14 +309,15 @@ static CK_RV faulty_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mec
                                     CK_ATTRIBUTE *private, CK_ULONG private_count,
                                     CK_OBJECT_HANDLE *out_public, CK_OBJECT_HANDLE *out_private)
 {
-    BEGIN(GenerateKeyPair, .session = session);
-    CK_RV rv = refuse_template(&call, private, private_count);
+    BEGIN(GenerateKeyPair, .session = session, .public = public, .public_count = public_count,
+          .template = private, .template_count = private_count);
+    CK_RV rv = template_refuse(&call);
     if (rv == CKR_OK)
         rv = real->C_GenerateKeyPair(session, mechanism, public, public_count, private,
                                      private_count, out_public, out_private);
     if (rv == CKR_OK)
-        *out_public = handle_given(session, *out_public);
-    END(made(session, rv, private, private_count, out_private));
+        call.made[0] = *out_public = handle_given(session, *out_public);
+    END(made(&call, rv, out_private));
 }
 
 static CK_RV faulty_WrapKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE by,
@@ -359,32 +327,22 @@ static CK_RV faulty_WrapKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, 
     END(real->C_WrapKey(session, mechanism, handle_real(by), handle_real(key), out, length));
 }
 
-/* SoftHSM refuses what a token with want-unwrap-length wants. */
-static CK_ULONG without_length(CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE *out)
-{
-    CK_ULONG kept = 0;
-    for (CK_ULONG i = 0; i < count; i++)
-        if (template[i].type != CKA_VALUE_LEN)
-            out[kept++] = template[i];
-    return kept;
-}
-
 static CK_RV faulty_UnwrapKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                               CK_OBJECT_HANDLE key, CK_BYTE *in, CK_ULONG size,
                               CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *out)
 {
-    BEGIN(UnwrapKey, .session = session, .object[0] = key, .data = in, .data_size = size);
-    CK_RV rv = refuse_template(&call, template, count);
+    BEGIN(UnwrapKey, .session = session, .object[0] = key, .data = in, .data_size = size, TEMPLATE);
+    CK_RV rv = template_refuse(&call);
     CK_ATTRIBUTE kept[TEMPLATE_MAX];
     if (rv == CKR_OK && call.settings.want_unwrap_length && count <= TEMPLATE_MAX) {
-        count = without_length(template, count, kept);
+        count = template_without_length(template, count, kept);
         template = kept;
     }
     if (rv == CKR_OK)
         rv = made(
-            session,
+            &call,
             real->C_UnwrapKey(session, mechanism, handle_real(key), in, size, template, count, out),
-            template, count, out);
+            out);
     END(rv);
 }
 
@@ -392,12 +350,12 @@ static CK_RV faulty_DeriveKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism
                               CK_OBJECT_HANDLE key, CK_ATTRIBUTE *template, CK_ULONG count,
                               CK_OBJECT_HANDLE *out)
 {
-    BEGIN(DeriveKey, .session = session, .object[0] = key);
-    CK_RV rv = refuse_template(&call, template, count);
+    BEGIN(DeriveKey, .session = session, .object[0] = key, TEMPLATE);
+    CK_RV rv = template_refuse(&call);
     if (rv == CKR_OK)
-        rv = made(session,
+        rv = made(&call,
                   real->C_DeriveKey(session, mechanism, handle_real(key), template, count, out),
-                  template, count, out);
+                  out);
     END(rv);
 }
 
