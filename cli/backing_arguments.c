@@ -51,7 +51,13 @@ void backing_print(const json_t *result)
            member_text(backup, "sha256", room2));
     printf("share set   %s, %s\n", member_text(backup, "share_set", room),
            member_text(backup, "shares", room2));
-    const char *text = json_string_value(json_object_get(backup, "transcript_text"));
+    transcript_print(backup);
+}
+
+void transcript_print(const json_t *object)
+{
+    char room[MEMBER_ROOM];
+    const char *text = json_string_value(json_object_get(object, "transcript_text"));
     printf("\nThe transcript, also in %s, to be printed and signed:\n\n%s",
-           member_text(backup, "transcript", room), text != NULL ? text : "");
+           member_text(object, "transcript", room), text != NULL ? text : "");
 }

@@ -14,5 +14,7 @@ enum sso_code backing_options_check(const char *shares, struct backing_options *
                                     struct sso_error *err) __attribute__((warn_unused_result));
 /* "backup" of a result, for people. */
 void backing_print(const json_t *result);
+/* "transcript_text" of an object, and where it stands too. */
+void transcript_print(const json_t *object);
 
 #endif

@@ -46,10 +46,10 @@ static void print_result(const json_t *result)
            member_text(result, "shares", room2));
     print_lines("backup", json_object_get(result, "files"));
     print_lines("no backup", json_object_get(result, "without_backup"));
-    printf("transcript  %s\n", member_text(result, "transcript", room));
     printf("\nDestroy now, every copy: whoever holds both can still restore the key.\n");
     print_lines("  file", json_object_get(old, "files"));
     print_lines("  shares of", json_object_get(old, "share_sets"));
+    transcript_print(result);
 }
 
 COMMAND_FUNCTION(command_key_reshare)

@@ -206,8 +206,9 @@ enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
 enum sso_code hsm_destroy_key(struct hsm *hsm, const struct generation_key *key,
                               struct sso_error *err) __attribute__((warn_unused_result));
 
-/* The audit signing key of this token (common/audit_key.h). `make` sets id, token and public key;
- * since and node are the caller's. SSO_TOKEN_NOT_SUITABLE: the token can do no ECDSA on P-256. */
+/* The audit signing key of this token (common/audit_key.h). `make` sets token and public key, and a
+ * random id where that is zeros; since and node are the caller's. SSO_TOKEN_NOT_SUITABLE: the token
+ * can do no ECDSA on P-256. */
 enum sso_code hsm_audit_make(struct hsm *hsm, const uint8_t system_id[static SYSTEM_ID_BYTES],
                              struct audit_key *key, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -38,10 +38,12 @@ enum sso_code hsm_audit_make(struct hsm *hsm, const uint8_t system_id[static SYS
     ENCODER_AUTO body = {0};
     ENCODER_AUTO reply = {0};
     bool died = false;
-    struct audit_key made = {.since_ms = key->since_ms};
+    static const uint8_t unset[AUDIT_KEY_ID_BYTES];
+    struct audit_key made = *key;
     struct hsm_status status;
-    memcpy(made.node, key->node, sizeof made.node);
-    enum sso_code code = random_bytes(made.id, sizeof made.id, err);
+    enum sso_code code = SSO_OK;
+    if (memcmp(made.id, unset, sizeof unset) == 0)
+        code = random_bytes(made.id, sizeof made.id, err);
     if (code != SSO_OK)
         return code;
     encode_fixed(&body, system_id, SYSTEM_ID_BYTES);

@@ -118,7 +118,7 @@ static enum sso_code join_set(const struct ceremony *ceremony, struct backing *b
     const struct share_set *set = &backing->set;
     enum sso_code rc = find_set(ceremony, backing->options->share_set, &backing->set, err);
     if (rc == SSO_OK)
-        rc = shares_join(set, backing->options->shares_dir, &backing->secret, err);
+        rc = shares_join(set, backing->options->shares_dir, false, &backing->secret, err);
     if (rc == SSO_OK)
         rc = share_set_verifier(&backing->secret, ceremony->system.id, set->id, verifier, err);
     if (rc != SSO_OK || CRYPTO_memcmp(verifier, set->verifier, sizeof verifier) == 0)
@@ -259,18 +259,13 @@ enum sso_code backing_store(const struct ceremony *ceremony, const struct backin
                             struct store_tx *tx, struct sso_error *err)
 {
     struct audit_record record;
-    uint8_t digest[DIGEST_BYTES];
-    char hex[2 * DIGEST_BYTES + 1], target[160];
     if (backing->options->no_backup)
         return SSO_OK;
     struct share_set set = backing->set;
     policy_tag_share_set(&ceremony->policy, &set);
     enum sso_code rc = backing->new_set ? store_share_set_insert(tx, &set, err) : SSO_OK;
-    digest_sha256(backing->transcript.data, backing->transcript.length_bytes, digest);
-    hex_encode(digest, sizeof digest, hex);
-    snprintf(target, sizeof target, "transcript sha256 %s", hex);
     if (rc == SSO_OK)
-        rc = console_record(ceremony, "ceremony.transcript", target, &record, err);
+        rc = transcript_record(ceremony, &backing->transcript, &record, err);
     return rc == SSO_OK ? store_audit_append(tx, &record, 1, err) : rc;
 }
 
@@ -295,26 +290,21 @@ void backing_end(struct backing *backing)
     backing->shares = NULL;
 }
 
-/* The next ceremony may be started elsewhere. */
-static void absolute(const char *path, char out[static PATH_MAX])
-{
-    char here[PATH_MAX] = "";
-    size_t used = 0;
-    if (path[0] != '/' && getcwd(here, sizeof here) != NULL)
-        used = (size_t)snprintf(out, PATH_MAX, "%s/", here);
-    if (used < PATH_MAX)
-        snprintf(out + used, PATH_MAX - used, "%s", path);
-}
-
 void backing_journal(const struct backing *backing, struct journal_entry *out)
 {
     const struct backing_options *options = backing->options;
     if (options->no_backup)
         return;
-    absolute(options->backup, out->backup);
+    absolute_path(options->backup, out->backup);
+    backing_journal_shares(backing, out);
+}
+
+void backing_journal_shares(const struct backing *backing, struct journal_entry *out)
+{
+    const struct backing_options *options = backing->options;
     if (!backing->new_set || options->shares_dir == NULL)
         return;
-    absolute(options->shares_dir, out->shares_folder);
+    absolute_path(options->shares_dir, out->shares_folder);
     snprintf(out->share_set, sizeof out->share_set, "%s", backing->set.id);
     out->share_count = backing->set.scheme.count;
 }

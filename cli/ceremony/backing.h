@@ -75,7 +75,8 @@ enum sso_code backing_audit_keys(const struct ceremony *ceremony, const struct s
                                  struct backup_file *file, struct sso_error *err)
     __attribute__((warn_unused_result));
 
-/* What the journal has to know. */
+/* What the journal has to know; and only of the shares. */
+void backing_journal_shares(const struct backing *backing, struct journal_entry *out);
 void backing_journal(const struct backing *backing, struct journal_entry *out);
 /* "backup" of the command's result. */
 void backing_report(const struct backing *backing, json_t *result);

@@ -110,3 +110,13 @@ enum sso_code new_file_write(const char *path, const void *bytes, size_t count, 
     return sso_fail_errno(err, why == EEXIST ? SSO_ALREADY_EXISTS : SSO_CONFIG_ERROR, why,
                           "%s cannot be written", path);
 }
+
+void absolute_path(const char *path, char out[static PATH_MAX])
+{
+    char here[PATH_MAX] = "";
+    size_t used = 0;
+    if (path[0] != '/' && getcwd(here, sizeof here) != NULL)
+        used = (size_t)snprintf(out, PATH_MAX, "%s/", here);
+    if (used < PATH_MAX)
+        snprintf(out + used, PATH_MAX - used, "%s", path);
+}

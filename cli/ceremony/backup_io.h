@@ -2,6 +2,7 @@
 #ifndef SSO_CLI_CEREMONY_BACKUP_IO_H
 #define SSO_CLI_CEREMONY_BACKUP_IO_H
 
+#include <limits.h>
 #include <sys/types.h>
 
 #include "common/backup_file.h"
@@ -18,6 +19,8 @@ enum sso_code backup_load(const char *path, struct backup_text *out, struct sso_
 void backup_text_free(struct backup_text *text);
 #define BACKUP_TEXT_AUTO __attribute__((cleanup(backup_text_free))) struct backup_text
 
+/* The same path for who starts elsewhere. */
+void absolute_path(const char *path, char out[static PATH_MAX]);
 /* Can a new file be made there? SSO_ALREADY_EXISTS, SSO_CONFIG_ERROR. */
 enum sso_code new_file_check(const char *path, struct sso_error *err)
     __attribute__((warn_unused_result));

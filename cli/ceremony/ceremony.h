@@ -87,7 +87,7 @@ enum sso_code ceremony_drill(struct ceremony *ceremony, const struct restore_wis
 /* New backups of all live generations that have one, under a new share set: from the files in
  * `backup_dir` and M shares of each set they are for. The new files go beside them. *result:
  * {"share_set","shares","files":[…],"without_backup":[number],"to_destroy":{"files":[…],
- * "share_sets":[…]},"transcript"}. */
+ * "share_sets":[…]},"transcript","transcript_text"}. */
 struct reshare_wish {
     struct slip39_scheme scheme;
     const char *shares_dir, *new_shares_dir; /* NULL: at the terminal */

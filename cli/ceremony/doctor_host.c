@@ -187,6 +187,14 @@ static void check_ceremony(const struct config *config, json_t *checks)
                    problem.detail);
         return;
     }
+    if (left.generation == 0) {
+        doctor_add(checks, "ceremony.interrupted", CHECK_WARN,
+                   "unless one runs now, start the command again: it cleans up first",
+                   "a reshare is under way or was interrupted; it may have left backups of the "
+                   "share set %s in %s",
+                   left.share_set, left.backup);
+        return;
+    }
     generation_label(left.system_id, left.generation, label);
     doctor_add(checks, "ceremony.interrupted", CHECK_WARN,
                "unless one runs now, start the command again: it cleans up first",

@@ -111,6 +111,25 @@ enum sso_code installation_check_tags(const struct ceremony *ceremony, struct ss
     return rc;
 }
 
+enum sso_code installation_reread(const struct ceremony *ceremony, struct store_tx *tx,
+                                  const struct generation *before, struct generation *out,
+                                  struct sso_error *err)
+{
+    enum sso_code rc = store_generation_hold(tx, before->number, STORE_SHARED, out, err);
+    if (rc == SSO_OK)
+        rc = policy_check_generation(&ceremony->policy, out, err);
+    if (rc != SSO_OK)
+        return rc;
+    bool same = memcmp(out->secret_id, before->secret_id, SECRET_ID_BYTES) == 0 &&
+                out->suite == before->suite &&
+                memcmp(&out->canary, &before->canary, sizeof out->canary) == 0;
+    if (same && out->state != GENERATION_DESTROYED)
+        return SSO_OK;
+    return sso_fail(err, SSO_VERSION_CONFLICT,
+                    "generation %u was changed while this ran (%s): nothing was recorded",
+                    before->number, same ? "it was destroyed" : "it is another key now");
+}
+
 enum sso_code installation_open_all(struct ceremony *ceremony, struct sso_error *err)
 {
     enum sso_code rc = ceremony_open_database(ceremony, err);

@@ -54,6 +54,12 @@ enum sso_code installation_open_policy(struct ceremony *ceremony, struct sso_err
 enum sso_code installation_check_tags(const struct ceremony *ceremony, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* The row of a generation as it is now, held to the end of `tx`: much may have happened since the
+ * list was read. SSO_VERSION_CONFLICT: it was destroyed, or is another key's. */
+enum sso_code installation_reread(const struct ceremony *ceremony, struct store_tx *tx,
+                                  const struct generation *before, struct generation *out,
+                                  struct sso_error *err) __attribute__((warn_unused_result));
+
 /* All of the above: everything about generations that is to be trusted. */
 enum sso_code installation_open_all(struct ceremony *ceremony, struct sso_error *err)
     __attribute__((warn_unused_result));

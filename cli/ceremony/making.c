@@ -64,7 +64,7 @@ enum sso_code making_prove(struct ceremony *ceremony, struct making *making, str
     struct generation *generation = &making->made.generation;
     struct backing_witness witness = {making->ceremony, making->pool, generation,
                                       &making->made.token, &making->signer};
-    enum sso_code rc = signer_open(ceremony, making->pool, &making->signer, err);
+    enum sso_code rc = signer_open(ceremony, making->pool, &making->journal, &making->signer, err);
     if (rc == SSO_OK)
         rc = backing_seal(ceremony, &making->backing, generation, &making->signer, err);
     if (rc == SSO_OK)

@@ -49,11 +49,17 @@ enum sso_code opened_backup_read(struct ceremony *ceremony, const char *file,
     return SSO_OK;
 }
 
+void opened_backup_forget_keys(struct opened_backup *backup)
+{
+    secret_dealloc(backup->keys);
+    backup->keys = NULL;
+    backup->backup.wrapping_key = NULL;
+}
+
 void opened_backup_free(struct opened_backup *backup)
 {
     backup_text_free(&backup->text);
-    secret_dealloc(backup->keys);
-    backup->keys = NULL;
+    opened_backup_forget_keys(backup);
 }
 
 enum sso_code opened_backup_unlock_with(struct opened_backup *backup, const struct secret *secret,
@@ -84,7 +90,7 @@ enum sso_code opened_backup_unlock(struct opened_backup *backup, const char *sha
                                    struct sso_error *err)
 {
     SECRET_AUTO secret = {0};
-    enum sso_code rc = shares_join(&backup->text.file.set, shares_dir, &secret, err);
+    enum sso_code rc = shares_join(&backup->text.file.set, shares_dir, false, &secret, err);
     return rc == SSO_OK ? opened_backup_unlock_with(backup, &secret, err) : rc;
 }
 

@@ -25,6 +25,8 @@ enum sso_code opened_backup_unlock(struct opened_backup *backup, const char *sha
 /* The same with a secret that is joined already. */
 enum sso_code opened_backup_unlock_with(struct opened_backup *backup, const struct secret *secret,
                                         struct sso_error *err) __attribute__((warn_unused_result));
+/* Once the token has what it needs: the keys that the shares gave are wiped. */
+void opened_backup_forget_keys(struct opened_backup *backup);
 void opened_backup_free(struct opened_backup *backup);
 #define OPENED_BACKUP_AUTO __attribute__((cleanup(opened_backup_free))) struct opened_backup
 

@@ -1,7 +1,6 @@
 /* New officers: every live backup anew under a new share set. */
 #include <dirent.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,9 @@
 #include "cli/ceremony/opened_backup.h"
 #include "cli/ceremony/shares.h"
 #include "cli/ceremony/terminal.h"
+#include "cli/ceremony/transcript.h"
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/fault.h"
 #include "common/json.h"
 
@@ -33,6 +34,7 @@ struct resharing {
     struct backing_options options;
     struct backing backing; /* of the new set */
     struct hsm *pool;
+    struct journal journal;
     struct moved *moved;
     size_t count;
     struct encoder transcript;
@@ -122,7 +124,7 @@ static enum sso_code unlock(struct resharing *resharing, struct sso_error *err)
         const struct share_set *set = &resharing->moved[i].old.text.file.set;
         if (resharing->moved[i].unlocked)
             continue;
-        rc = shares_join(set, resharing->wish->shares_dir, &secret, err);
+        rc = shares_join(set, resharing->wish->shares_dir, true, &secret, err);
         for (size_t j = i; rc == SSO_OK && j < resharing->count; j++) {
             struct moved *moved = &resharing->moved[j];
             if (strcmp(moved->old.text.file.set.id, set->id) != 0)
@@ -158,9 +160,6 @@ static enum sso_code move_one(const struct ceremony *ceremony, struct resharing 
         rc = backup_file_write(file, backing->keys, &moved->text, err);
     }
     moved->generation.backed_up_ms = file->written_ms;
-    moved->generation.version++;
-    snprintf(moved->generation.share_set, sizeof moved->generation.share_set, "%s",
-             backing->set.id);
     free(file);
     return rc;
 }
@@ -170,20 +169,21 @@ static void forget_secrets(struct resharing *resharing)
     secret_free(&resharing->backing.secret);
     secret_dealloc(resharing->backing.keys);
     resharing->backing.keys = NULL;
-    for (size_t i = 0; i < resharing->count; i++) {
-        secret_dealloc(resharing->moved[i].old.keys);
-        resharing->moved[i].old.keys = NULL;
-    }
+    for (size_t i = 0; i < resharing->count; i++)
+        opened_backup_forget_keys(&resharing->moved[i].old);
 }
 
-static void __attribute__((format(printf, 2, 3))) say(struct encoder *out, const char *format, ...)
+static void say_moved(struct encoder *out, const struct moved *moved)
 {
-    char line[PATH_MAX + 256];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    encode_fixed(out, line, strlen(line));
+    uint8_t digest[DIGEST_BYTES];
+    char hex[2 * DIGEST_BYTES + 1], id[2 * SECRET_ID_BYTES + 1];
+    digest_sha256(moved->text.data, moved->text.length_bytes, digest);
+    hex_encode(digest, sizeof digest, hex);
+    hex_encode(moved->generation.secret_id, SECRET_ID_BYTES, id);
+    transcript_say(out, "generation:   %u, secret id %s\n", moved->generation.number, id);
+    transcript_say(out, "backup file:  %s\nits SHA-256:  %s\n", moved->new_path, hex);
+    transcript_say(out, "to destroy:   %s, and all shares of the set %s\n", moved->path,
+                   moved->old.text.file.set.id);
 }
 
 static enum sso_code compose(const struct ceremony *ceremony, struct resharing *resharing,
@@ -191,36 +191,14 @@ static enum sso_code compose(const struct ceremony *ceremony, struct resharing *
 {
     struct encoder *out = &resharing->transcript;
     const struct share_set *set = &resharing->backing.set;
-    char time[RFC3339_SIZE], hex[2 * AUDIT_SIGNATURE_BYTES + 1];
-    uint8_t signature[AUDIT_SIGNATURE_BYTES];
-    say(out, "sso-hsm transcript 1\nceremony:     key reshare\nsystem:       %s\n",
-        ceremony->system.name);
-    say(out, "time:         %s\nat the console: %s\n", rfc3339(wall_clock_ms(), time),
-        ceremony->person.name);
-    say(out, "share set:    %s, %u of %u shares%s, handed out now\n", set->id,
-        set->scheme.threshold, set->scheme.count, set->passphrase ? ", with a passphrase" : "");
-    for (unsigned i = 0; i < set->scheme.count; i++) {
-        hex_encode(set->fingerprint[i], SHARE_FINGERPRINT_BYTES, hex);
-        say(out, "share %2u:     fingerprint %s\n", i + 1, hex);
-    }
-    for (size_t i = 0; i < resharing->count; i++) {
-        const struct moved *moved = &resharing->moved[i];
-        say(out, "generation:   %u, now %s\n", moved->generation.number, moved->new_path);
-        say(out, "              to destroy: %s, and all shares of the set %s\n", moved->path,
-            moved->old.text.file.set.id);
-    }
-    if (resharing->signer.present) {
-        struct signed_text text = {"transcript", out->data, out->length_bytes};
-        enum sso_code rc = signer_sign(ceremony, &resharing->signer, &text, signature, err);
-        if (rc != SSO_OK)
-            return rc;
-        hex_encode(signature, sizeof signature, hex);
-        say(out, "signature:    %s\n", hex);
-    }
-    say(out, "\nSigned by hand:\n\n  ceremony leader   ____________________\n");
-    for (unsigned i = 0; i < set->scheme.count; i++)
-        say(out, "  officer %2u        ____________________\n", i + 1);
-    return out->failed ? sso_fail(err, SSO_NO_MEMORY, "no memory for the transcript") : SSO_OK;
+    transcript_head(ceremony, "key reshare", out);
+    transcript_signer(&resharing->signer, out);
+    transcript_share_set(set, true, out);
+    for (size_t i = 0; i < resharing->count; i++)
+        say_moved(out, &resharing->moved[i]);
+    transcript_say(out, "proven:       each new backup was opened in the token, and gave the key "
+                        "that opens the canary\n");
+    return transcript_end(ceremony, &resharing->signer, set->scheme.count, out, err);
 }
 
 static enum sso_code write_files(struct resharing *resharing, struct sso_error *err)
@@ -230,41 +208,58 @@ static enum sso_code write_files(struct resharing *resharing, struct sso_error *
         struct moved *moved = &resharing->moved[i];
         rc = new_file_write(moved->new_path, moved->text.data, moved->text.length_bytes, 0644, err);
         moved->written = rc == SSO_OK;
+        fault_point("ceremony.backup");
     }
     if (rc == SSO_OK)
         rc = new_file_write(resharing->transcript_path, resharing->transcript.data,
                             resharing->transcript.length_bytes, 0644, err);
     resharing->transcript_written = rc == SSO_OK;
-    fault_point("ceremony.backup");
+    fault_point("ceremony.transcript");
     return rc;
+}
+
+static enum sso_code store_moved(const struct ceremony *ceremony, struct store_tx *tx,
+                                 const struct resharing *resharing, const struct moved *moved,
+                                 struct sso_error *err)
+{
+    struct generation now;
+    enum sso_code rc = installation_reread(ceremony, tx, &moved->generation, &now, err);
+    if (rc != SSO_OK)
+        return rc;
+    now.backed_up_ms = moved->generation.backed_up_ms;
+    snprintf(now.share_set, sizeof now.share_set, "%s", resharing->backing.set.id);
+    now.version++;
+    policy_tag_generation(&ceremony->policy, &now);
+    return store_generation_update(tx, &now, err);
 }
 
 static enum sso_code store_all(struct ceremony *ceremony, struct resharing *resharing,
                                struct sso_error *err)
 {
-    struct audit_record record;
+    struct audit_record records[2];
     char target[128];
     STORE_TX_AUTO tx = NULL;
     struct share_set set = resharing->backing.set;
     policy_tag_share_set(&ceremony->policy, &set);
     snprintf(target, sizeof target, "share set %s, %zu generations", set.id, resharing->count);
-    enum sso_code rc = console_record(ceremony, "backup.reshare", target, &record, err);
+    enum sso_code rc = console_record(ceremony, "backup.reshare", target, &records[0], err);
+    if (rc == SSO_OK)
+        rc = transcript_record(ceremony, &resharing->transcript, &records[1], err);
     if (rc == SSO_OK)
         rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
     if (rc == SSO_OK)
         rc = store_share_set_insert(tx, &set, err);
-    for (size_t i = 0; rc == SSO_OK && i < resharing->count; i++) {
-        policy_tag_generation(&ceremony->policy, &resharing->moved[i].generation);
-        rc = store_generation_update(tx, &resharing->moved[i].generation, err);
-    }
+    for (size_t i = 0; rc == SSO_OK && i < resharing->count; i++)
+        rc = store_moved(ceremony, tx, resharing, &resharing->moved[i], err);
     if (rc == SSO_OK)
-        rc = store_audit_append(tx, &record, 1, err);
+        rc = store_audit_append(tx, records, 2, err);
     fault_point("ceremony.store");
     if (rc == SSO_OK)
         rc = store_commit(&tx, err);
     if (rc != SSO_OK)
         return rc;
-    console_keep_head(ceremony, &record, false);
+    fault_point("ceremony.stored");
+    console_keep_head(ceremony, &records[1], false);
     if (resharing->signer.present)
         signer_sign_heads(ceremony, &resharing->signer);
     return SSO_OK;
@@ -288,6 +283,8 @@ static enum sso_code begin(struct ceremony *ceremony, struct resharing *resharin
     enum sso_code rc = installation_open_all(ceremony, err);
     if (rc == SSO_OK)
         rc = installation_check_marks(ceremony, err);
+    if (rc == SSO_OK)
+        rc = journal_recover(ceremony, &resharing->journal, err);
     if (rc == SSO_OK && access(wish->backup_dir, W_OK | X_OK) != 0)
         rc = sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "the folder of backups %s",
                             wish->backup_dir);
@@ -307,7 +304,22 @@ static enum sso_code begin(struct ceremony *ceremony, struct resharing *resharin
     return signer_find(ceremony, &resharing->signer, err);
 }
 
-static enum sso_code reshare(struct ceremony *ceremony, struct resharing *resharing,
+/* Before the first share leaves this program. */
+static enum sso_code note(const struct ceremony *ceremony, struct resharing *resharing,
+                          struct sso_error *err)
+{
+    struct journal_entry entry = {0};
+    memcpy(entry.system_id, ceremony->system.id, SYSTEM_ID_BYTES);
+    absolute_path(resharing->wish->backup_dir, entry.backup);
+    snprintf(entry.share_set, sizeof entry.share_set, "%s", resharing->backing.set.id);
+    backing_journal_shares(&resharing->backing, &entry);
+    enum sso_code rc = journal_write(&resharing->journal, &entry, err);
+    fault_point("ceremony.journal");
+    return rc;
+}
+
+/* Everything before something is written. */
+static enum sso_code prepare(struct ceremony *ceremony, struct resharing *resharing,
                              struct sso_error *err)
 {
     enum sso_code rc = begin(ceremony, resharing, err);
@@ -323,18 +335,26 @@ static enum sso_code reshare(struct ceremony *ceremony, struct resharing *reshar
     snprintf(resharing->transcript_path, sizeof resharing->transcript_path,
              "%.*s/reshare-%.8s.transcript", PATH_MAX - 64, resharing->wish->backup_dir,
              resharing->backing.set.id + 28);
+    return rc == SSO_OK ? compose(ceremony, resharing, err) : rc;
+}
+
+static enum sso_code reshare(struct ceremony *ceremony, struct resharing *resharing,
+                             struct sso_error *err)
+{
+    enum sso_code rc = prepare(ceremony, resharing, err);
     if (rc == SSO_OK)
-        rc = compose(ceremony, resharing, err);
-    if (rc == SSO_OK)
-        rc = backing_hand_out(ceremony, &resharing->backing, err);
+        rc = note(ceremony, resharing, err);
     if (rc != SSO_OK)
         return rc;
+    rc = backing_hand_out(ceremony, &resharing->backing, err);
     console_hold_signals();
-    rc = write_files(resharing, err);
+    if (rc == SSO_OK)
+        rc = write_files(resharing, err);
     if (rc == SSO_OK)
         rc = store_all(ceremony, resharing, err);
     if (rc != SSO_OK)
         undo(resharing);
+    journal_clear(&resharing->journal);
     return rc;
 }
 
@@ -358,9 +378,11 @@ static json_t *result_object(const struct ceremony *ceremony, const struct resha
         if (is_live(&ceremony->generation[i]) && ceremony->generation[i].backed_up_ms == 0)
             json_array_append_new(without, json_integer(ceremony->generation[i].number));
     snprintf(shares, sizeof shares, "%u/%u", set->scheme.threshold, set->scheme.count);
-    return json_pack("{s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:s}", "share_set", set->id, "shares",
-                     shares, "files", files, "without_backup", without, "to_destroy", "files",
-                     old_files, "share_sets", sets, "transcript", resharing->transcript_path);
+    return json_pack(
+        "{s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:s, s:o}", "share_set", set->id, "shares", shares,
+        "files", files, "without_backup", without, "to_destroy", "files", old_files, "share_sets",
+        sets, "transcript", resharing->transcript_path, "transcript_text",
+        json_stringn((const char *)resharing->transcript.data, resharing->transcript.length_bytes));
 }
 
 static void end(struct resharing *resharing)
@@ -377,16 +399,15 @@ static void end(struct resharing *resharing)
 enum sso_code ceremony_reshare(struct ceremony *ceremony, const struct reshare_wish *wish,
                                json_t **result, struct sso_error *err)
 {
-    struct resharing resharing = {.wish = wish};
-    struct journal journal = {.fd = -1};
+    struct resharing resharing = {.wish = wish, .journal = {.fd = -1}};
     resharing.options = (struct backing_options){
         .scheme = wish->scheme, .shares_dir = wish->new_shares_dir, .passphrase = wish->passphrase};
-    enum sso_code rc = journal_open(ceremony, &journal, err); /* one ceremony at a time */
+    enum sso_code rc = journal_open(ceremony, &resharing.journal, err);
     if (rc == SSO_OK)
         rc = reshare(ceremony, &resharing, err);
     if (rc == SSO_OK)
         *result = result_object(ceremony, &resharing);
     end(&resharing);
-    journal_close(&journal);
+    journal_close(&resharing.journal);
     return rc;
 }

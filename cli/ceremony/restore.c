@@ -148,6 +148,7 @@ static enum sso_code install(struct ceremony *ceremony, struct restoring *restor
     fault_point("ceremony.journal");
     rc = hsm_install_backup(restoring->pool, key, &restoring->opened.backup, &restoring->evidence,
                             err);
+    opened_backup_forget_keys(&restoring->opened);
     fault_point("ceremony.key");
     restoring->installed = rc == SSO_OK;
     if (rc == SSO_OK)
@@ -208,7 +209,7 @@ static enum sso_code finish_restore(struct ceremony *ceremony, struct restoring 
     if (rc == SSO_OK)
         rc = record_of(ceremony, restoring, &record, err);
     if (rc == SSO_OK)
-        rc = signer_open(ceremony, restoring->pool, &restoring->signer, err);
+        rc = signer_open(ceremony, restoring->pool, &restoring->journal, &restoring->signer, err);
     if (rc != SSO_OK)
         return rc;
     policy_tag_generation_token(&ceremony->policy, &restoring->token);
@@ -298,14 +299,17 @@ static enum sso_code store_drill(struct ceremony *ceremony, struct restoring *re
 {
     struct audit_record record;
     STORE_TX_AUTO tx = NULL;
-    drilled->last_drill_ms = wall_clock_ms();
-    drilled->version++;
-    policy_tag_generation(&ceremony->policy, drilled);
     enum sso_code rc = record_of(ceremony, restoring, &record, err);
     if (rc == SSO_OK)
         rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
     if (rc == SSO_OK)
-        rc = store_generation_update(tx, drilled, err);
+        rc = installation_reread(ceremony, tx, restoring->opened.generation, drilled, err);
+    if (rc != SSO_OK)
+        return rc;
+    drilled->last_drill_ms = wall_clock_ms();
+    drilled->version++;
+    policy_tag_generation(&ceremony->policy, drilled);
+    rc = store_generation_update(tx, drilled, err);
     if (rc == SSO_OK)
         rc = store_audit_append(tx, &record, 1, err);
     if (rc == SSO_OK)
@@ -328,10 +332,8 @@ static enum sso_code drill(struct ceremony *ceremony, const struct restore_wish 
         rc = installation_check_marks(ceremony, err);
     if (rc == SSO_OK)
         rc = prove(ceremony, wish, restoring, err);
-    if (rc != SSO_OK)
-        return rc;
-    *drilled = *restoring->opened.generation;
-    return store_drill(ceremony, restoring, drilled, err);
+    opened_backup_forget_keys(&restoring->opened);
+    return rc == SSO_OK ? store_drill(ceremony, restoring, drilled, err) : rc;
 }
 
 enum sso_code ceremony_drill(struct ceremony *ceremony, const struct restore_wish *wish,

@@ -71,8 +71,26 @@ static enum sso_code check_pile(const struct share_set *set, const struct share_
     return rc;
 }
 
-enum sso_code shares_join(const struct share_set *set, const char *folder, struct secret *out,
-                          struct sso_error *err)
+/* Where enough of them are of this set, the others are left out. */
+static void take_members(const struct share_set *set, struct share_pile *pile)
+{
+    size_t members = 0;
+    for (size_t i = 0; i < pile->count; i++)
+        members += share_is_member(set, &pile->share[i]);
+    if (members < set->scheme.threshold)
+        return;
+    size_t kept = 0;
+    for (size_t i = 0; i < pile->count; i++) {
+        if (!share_is_member(set, &pile->share[i]))
+            continue;
+        pile->share[kept] = pile->share[i];
+        memmove(pile->from[kept++], pile->from[i], sizeof pile->from[0]);
+    }
+    pile->count = kept;
+}
+
+enum sso_code shares_join(const struct share_set *set, const char *folder, bool among_others,
+                          struct secret *out, struct sso_error *err)
 {
     struct share_pile pile;
     SECRET_AUTO passphrase = {0};
@@ -80,6 +98,8 @@ enum sso_code shares_join(const struct share_set *set, const char *folder, struc
     if (rc != SSO_OK)
         return rc;
     rc = folder != NULL ? shares_read(folder, &pile, err) : shares_ask(set, &pile, err);
+    if (rc == SSO_OK && among_others)
+        take_members(set, &pile);
     if (rc == SSO_OK)
         rc = check_pile(set, &pile, err);
     if (rc == SSO_OK && set->passphrase)

@@ -56,10 +56,12 @@ enum sso_code shares_read(const char *folder, struct share_pile *out, struct sso
 enum sso_code passphrase_ask(bool confirm, struct secret *out, struct sso_error *err)
     __attribute__((warn_unused_result));
 
-/* Typed, or from `folder` where that is not NULL; checked against the set, and joined.
+/* Typed, or from `folder` where that is not NULL; checked against the set, and joined. With
+ * `among_others` the folder may hold shares of other sets beside enough of this one.
  * SSO_SHARE_REPEATED, SSO_SHARES_OF_DIFFERENT_SETS, SSO_WRONG_SHARES, SSO_TOO_FEW_SHARES. A wrong
  * passphrase is for the caller to notice. */
-enum sso_code shares_join(const struct share_set *set, const char *folder, struct secret *out,
-                          struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code shares_join(const struct share_set *set, const char *folder, bool among_others,
+                          struct secret *out, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 #endif

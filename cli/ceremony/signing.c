@@ -6,6 +6,8 @@
 
 #include "common/clock.h"
 #include "common/encode.h"
+#include "common/fault.h"
+#include "common/row.h"
 
 #define TRIES 3 /* another program of this node may sign at the same moment */
 
@@ -80,8 +82,8 @@ enum sso_code signer_find(struct ceremony *ceremony, struct signer *out, struct 
     return rc;
 }
 
-enum sso_code signer_open(struct ceremony *ceremony, struct hsm *pool, struct signer *out,
-                          struct sso_error *err)
+enum sso_code signer_open(struct ceremony *ceremony, struct hsm *pool, struct journal *journal,
+                          struct signer *out, struct sso_error *err)
 {
     struct sso_error problem = {0};
     enum sso_code rc = find(ceremony, pool, out, err);
@@ -90,7 +92,13 @@ enum sso_code signer_open(struct ceremony *ceremony, struct hsm *pool, struct si
     struct audit_key *key = &out->key;
     *key = (struct audit_key){.since_ms = wall_clock_ms()};
     snprintf(key->node, sizeof key->node, "%s", ceremony->config->cluster.node);
+    rc = random_bytes(key->id, sizeof key->id, err);
+    if (rc == SSO_OK)
+        rc = journal_note_audit_key(journal, key->id, err);
+    if (rc != SSO_OK)
+        return rc;
     rc = hsm_audit_make(pool, ceremony->system.id, key, &problem);
+    fault_point("ceremony.audit-key");
     if (rc == SSO_TOKEN_NOT_SUITABLE || rc == SSO_KEY_NOT_ACCEPTABLE) {
         console_warn("the audit is not signed with this token: %s", problem.detail);
         return SSO_OK;

@@ -2,7 +2,7 @@
  * The audit signing key (common/audit_key.h) at a ceremony.
  *
  *     struct signer signer;
- *     rc = signer_open(ceremony, pool, &signer, err);      // the policy key is open
+ *     rc = signer_open(ceremony, pool, &journal, &signer, err);      // the policy key is open
  *     rc = signer_sign(ceremony, &signer, &text, signature, err);
  *     rc = signer_store(ceremony, &signer, tx, err);       // in the ceremony's transaction
  *     … store_commit …
@@ -13,7 +13,7 @@
 #ifndef SSO_CLI_CEREMONY_SIGNING_H
 #define SSO_CLI_CEREMONY_SIGNING_H
 
-#include "cli/ceremony/installation.h"
+#include "cli/ceremony/journal.h"
 #include "common/audit_key.h"
 
 struct signer {
@@ -23,10 +23,12 @@ struct signer {
     bool fresh;           /* made now: not in the database before signer_store */
 };
 
-/* The key of this pool's token: the one that the database knows, else a new one. A token that
- * cannot have one is a warning and SSO_OK with `present` false. */
-enum sso_code signer_open(struct ceremony *ceremony, struct hsm *pool, struct signer *out,
-                          struct sso_error *err) __attribute__((warn_unused_result));
+/* The key of this pool's token: the one that the database knows, else a new one, which is noted
+ * in the ceremony's journal before it is made. A token that cannot have one is a warning and SSO_OK
+ * with `present` false. */
+enum sso_code signer_open(struct ceremony *ceremony, struct hsm *pool, struct journal *journal,
+                          struct signer *out, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* The key of the first token that is open and has one known to the database; makes none. */
 enum sso_code signer_find(struct ceremony *ceremony, struct signer *out, struct sso_error *err)
     __attribute__((warn_unused_result));

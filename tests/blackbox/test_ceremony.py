@@ -17,6 +17,11 @@ def secret_keys(installation):
     return [each for each in objects(installation.token) if "Secret Key" in each["kind"]]
 
 
+def signing_keys(installation):
+    listed = installation.token.pkcs11_tool("-O", "--type", "privkey").splitlines()
+    return [line for line in listed if line.startswith("Private Key Object")]
+
+
 def ceremony(installation, *arguments):
     return Screen(installation.command(*arguments, as_json=False))
 
@@ -119,11 +124,13 @@ def test_ctrl_c_leaves_nothing(blank, where):
     blank.init()
 
 
-POINTS = ["ceremony.journal", "ceremony.key", "ceremony.shares", "ceremony.file", "ceremony.backup",
-          "ceremony.transcript", "ceremony.store", "ceremony.stored"]
-RESTORE_POINTS = ["ceremony.journal", "ceremony.key", "ceremony.store", "ceremony.stored"]
+POINTS = ["ceremony.journal", "ceremony.key", "ceremony.audit-key", "ceremony.shares",
+          "ceremony.file", "ceremony.backup", "ceremony.transcript", "ceremony.store",
+          "ceremony.stored"]
+RESTORE_POINTS = ["ceremony.journal", "ceremony.key", "ceremony.audit-key", "ceremony.store",
+                  "ceremony.stored"]
 if SANITIZED and os.environ.get("SSO_HSM_LONG") != "1":
-    POINTS, RESTORE_POINTS = POINTS[1::3], RESTORE_POINTS[1::2]
+    POINTS, RESTORE_POINTS = POINTS[2::3], RESTORE_POINTS[0::2]
 
 
 def run_killed(installation, point, *arguments):
@@ -149,7 +156,7 @@ def test_init_killed_at_each_point_goes_on_cleanly(fault_installation, point):
         assert again.problem["code"] == "already_exists", again
     else:
         assert again.code == 0 and "a ceremony was interrupted" in again.err, again
-    assert len(secret_keys(installation)) == 1
+    assert len(secret_keys(installation)) == len(signing_keys(installation)) == 1
     installation.check_open()
     drilled = installation.sso("key", "drill", installation.directory / "backup", "--shares-dir",
                                folder, check=0).json
@@ -185,7 +192,7 @@ def test_restore_killed_at_each_point_goes_on_cleanly(fault_installation, point)
                backup.bring(1, 2))
     done = backup.restore(1, 2, check=0).json
     assert done["already_there"] is (point == "ceremony.stored")
-    assert len(secret_keys(backup.installation)) == 1
+    assert len(secret_keys(backup.installation)) == len(signing_keys(backup.installation)) == 1
     backup.installation.check_open()
 
 
