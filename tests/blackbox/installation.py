@@ -244,18 +244,7 @@ class Installation:
 
     def descendants(self):
         """(pid, name) of all processes below the custodian."""
-        children = {}
-        for entry in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                pid, rest = entry.read_text().split(" (", 1)
-                name, rest = rest.rsplit(") ", 1)
-                children.setdefault(int(rest.split()[1]), []).append((int(pid), name))
-        found, todo = [], [self.custodian.pid]
-        while todo:
-            below = children.get(todo.pop(), [])
-            found += below
-            todo += [pid for pid, _ in below]
-        return found
+        return descendants_of(self.custodian.pid)
 
     def worker_pids(self):
         """Those that are sso-hsm-worker by the program they run, not the spawner."""
@@ -345,6 +334,22 @@ class Installation:
                                                 marker in (entry / "environ").read_bytes()):
                     left.append(int(entry.name))
         return left
+
+
+def descendants_of(ancestor):
+    """(pid, name) of all processes below this one."""
+    children = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, rest = entry.read_text().split(" (", 1)
+            name, rest = rest.rsplit(") ", 1)
+            children.setdefault(int(rest.split()[1]), []).append((int(pid), name))
+    found, todo = [], [ancestor]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += [pid for pid, _ in below]
+    return found
 
 
 def credential_path(app, principal=""):

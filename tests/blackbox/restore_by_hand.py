@@ -49,7 +49,11 @@ def interpolate(points, x):
 
 def read_share(path, words):
     text = " ".join(line for line in Path(path).read_text().splitlines() if not line.startswith("#"))
-    numbers = [words.index(word) for word in text.split()]
+    return share_of(text.split(), words)
+
+
+def share_of(mnemonic, words):
+    numbers = [words.index(word) for word in mnemonic]
     bits = 0
     for number in numbers[:-3]:
         bits = bits << 10 | number

@@ -73,13 +73,16 @@ def read_words(text):
     return [found[number] for number in range(1, len(found) + 1)]
 
 
-def take_share(screen, letters=None, wrong_first=False):
-    """Sits down as the next officer: copies the words, types back those that are asked for."""
+def take_share(screen, letters=None, wrong_first=False, look=None):
+    """Sits down as the next officer: copies the words, types back those that are asked for.
+    `look(words)` is called while they are on the screen."""
     screen.wait_for("please sit down.*Press Enter: ")
     screen.line()
     while True:
         words = read_words(screen.wait_for(r"down each column\..*?Write below")[0])
         screen.wait_for("compared once: ")
+        if look is not None:
+            look(words)
         screen.line()
         while True:
             asked = screen.wait_for(r"Word (\d+): ", "please sit down", "Press Enter to write",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from installation import SANITIZED
+from memory import found_in, scan
 
 # Long and unlike anything else, so that a hit is a leak; alike at head and tail, so that a password
 # of which one end was wiped is found by the other.
@@ -23,25 +24,8 @@ def needles():
             for form in (text.encode(), text.encode("utf-16-le"), text.encode().hex().encode())]
 
 
-def found_in(data, wanted=None):
-    return sorted({needle for needle in wanted or needles() if needle in data})
-
-
-def memory_of(pid):
-    """Each readable mapping of a process."""
-    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
-        for line in maps:
-            start, end, access = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line).groups()
-            if access[0] == "r" and "[v" not in line:
-                try:
-                    mem.seek(int(start, 16))
-                    yield line.strip(), mem.read(int(end, 16) - int(start, 16))
-                except (OSError, OverflowError):
-                    continue
-
-
-def scan(pid, wanted=None):
-    return [(where, found_in(data, wanted)) for where, data in memory_of(pid) if found_in(data, wanted)]
+def found(data):
+    return found_in(data, needles())
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +62,9 @@ def used(shared):
 def test_database_logs_and_state_directory(used):
     for path in used.directory.rglob("*"):
         if path.is_file() and path != used.token.pin_file and "softhsm" not in path.parts:
-            hits = found_in(path.read_bytes())
+            hits = found(path.read_bytes())
             assert not hits, (path, hits)
-    hits = found_in(used.log.read_bytes())
+    hits = found(used.log.read_bytes())
     assert not hits
 
 
@@ -90,7 +74,7 @@ def test_errors_and_audit(used):
              used.sso("cred", "set", "app", "x", "--stdin", data=PASSWORDS[0]).err,
              used.api("GET", "/metrics").body.decode()]
     for text in texts:
-        assert not found_in(text.encode())
+        assert not found(text.encode())
 
 
 def test_command_lines_and_environments(used):
@@ -98,7 +82,7 @@ def test_command_lines_and_environments(used):
     assert len(pids) >= 3
     for pid in pids:
         for name in ("cmdline", "environ"):
-            hits = found_in(Path(f"/proc/{pid}/{name}").read_bytes())
+            hits = found(Path(f"/proc/{pid}/{name}").read_bytes())
             assert not hits, (pid, name, hits)
     # Workers get what the configuration names, and nothing else of this environment.
     for pid in used.worker_pids():
@@ -117,7 +101,7 @@ def test_memory_of_idle_processes(used):
     for what only it knows."""
     time.sleep(2)
     for pid in [used.custodian.pid, *(pid for pid, _ in used.descendants())]:
-        hits = scan(pid)
+        hits = scan(pid, needles())
         assert not hits, (pid, Path(f"/proc/{pid}/comm").read_text(), hits)
 
 
@@ -144,7 +128,7 @@ def test_control_a_planted_secret_in_the_database_is_found(used, tmp_path):
         try:
             data = used.database.read_bytes()
             wal = Path(str(used.database) + "-wal")
-            assert found_in(data + (wal.read_bytes() if wal.exists() else b""))
+            assert found(data + (wal.read_bytes() if wal.exists() else b""))
         finally:
             sql.execute("PRAGMA secure_delete = ON")
             sql.execute("DROP TABLE planted")
