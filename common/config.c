@@ -143,7 +143,6 @@ static enum sso_code check_available(const struct config *config, struct sso_err
         bool wanted;
         const char *what, *instead;
     } later[] = {
-        {config->listen.tls[0] != '\0', "[listen] tls", "leave it empty: there is the socket"},
         {strcmp(config->audit.journal, "required") == 0, "[audit] journal = required",
          "set it to best-effort"},
         {config->cache.prefetch.count > 0, "[cache] prefetch", "leave it empty"},

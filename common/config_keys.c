@@ -59,22 +59,22 @@ const struct config_key config_keys[] = {
 
     KEY(listen, socket, config_file_path, "/run/sso-hsm/custodian.sock",
         BYTES(1, 107)), /* sun_path of unix(7) has 108 */
-    KEY(listen, tls, config_text, "", ANY),
+    KEY(listen, tls, config_listener, "", ANY),
 
     KEY(tls, certificate, config_file_path, "", ANY),
     KEY(tls, key, config_file_path, "", ANY),
     KEY(tls, ca, config_file_path, "", ANY),
     KEY(tls, crl, config_file_path, "", ANY),
 
-    KEY(client, url, config_text, "", ANY),
+    KEY(client, url, config_https_url, "", ANY),
     KEY(client, certificate, config_file_path, "", ANY),
     KEY(client, key, config_file_path, "", ANY),
     KEY(client, ca, config_file_path, "", ANY),
 
-    KEY(roles, sso_admins, config_texts, "sso-admins", ANY),
-    KEY(roles, affiliate_admins, config_texts, "sso-affiliate-admins", ANY),
-    KEY(roles, auditors, config_texts, "sso-auditors", ANY),
-    KEY(roles, nodes, config_texts, "", ANY),
+    KEY(roles, sso_admins, config_groups, "sso-admins", ANY),
+    KEY(roles, affiliate_admins, config_groups, "sso-affiliate-admins", ANY),
+    KEY(roles, auditors, config_groups, "sso-auditors", ANY),
+    KEY(roles, nodes, config_groups, "", ANY),
     KEY(roles, principal_map, config_file_path, "", ANY),
 
     KEY(cluster, node, config_node_name, "", BYTES(0, 64)), /* default: the host's name */

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/address.h"
 #include "common/config.h"
 #include "common/encode.h"
+#include "common/san.h"
 
 static bool wanted(char expected[static CONFIG_EXPECTED_BYTES], const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -192,6 +194,42 @@ static bool set_texts(const struct config_key *key, const char *text, void *memb
     return true;
 }
 
+static bool set_groups(const struct config_key *key, const char *text, void *member,
+                       char expected[static CONFIG_EXPECTED_BYTES])
+{
+    struct config_list list = {0};
+    if (!set_texts(key, text, &list, expected))
+        return false;
+    for (size_t i = 0; i < list.count; i++) {
+        if (san_is_pattern(list.item[i]) && !san_pattern_is_valid(list.item[i])) {
+            release_texts(&list);
+            return wanted(expected, "Unix groups, and certificates as san:DNS:NAME or san:URI:URI, "
+                                    "where * stands for one whole label or segment");
+        }
+    }
+    release_texts(member);
+    *(struct config_list *)member = list;
+    return true;
+}
+
+static bool set_listener(const struct config_key *key, const char *text, void *member,
+                         char expected[static CONFIG_EXPECTED_BYTES])
+{
+    struct address address;
+    if (text[0] != '\0' && !address_parse(text, &address))
+        return wanted(expected, "HOST:PORT, such as 0.0.0.0:8443 or [::]:8443");
+    return set_text(key, text, member, expected);
+}
+
+static bool set_https_url(const struct config_key *key, const char *text, void *member,
+                          char expected[static CONFIG_EXPECTED_BYTES])
+{
+    struct address address;
+    if (text[0] != '\0' && !address_parse_url(text, &address))
+        return wanted(expected, "https://HOST:PORT");
+    return set_text(key, text, member, expected);
+}
+
 static bool set_environment(const struct config_key *key, const char *text, void *member,
                             char expected[static CONFIG_EXPECTED_BYTES])
 {
@@ -282,6 +320,9 @@ const struct config_kind config_token = {set_token, release_text};
 const struct config_kind config_environment = {set_environment, release_text};
 const struct config_kind config_database_url = {set_database_url, release_text};
 const struct config_kind config_texts = {set_texts, release_texts};
+const struct config_kind config_groups = {set_groups, release_texts};
+const struct config_kind config_listener = {set_listener, release_text};
+const struct config_kind config_https_url = {set_https_url, release_text};
 const struct config_kind config_bool = {set_bool, NULL};
 const struct config_kind config_number = {set_number, NULL};
 const struct config_kind config_number_or_auto = {set_number_or_auto, NULL};

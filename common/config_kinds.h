@@ -13,6 +13,9 @@ extern const struct config_kind config_token;        /* char *, a PKCS#11 URI */
 extern const struct config_kind config_environment;  /* char *, NAME=VALUE,… */
 extern const struct config_kind config_database_url; /* char * */
 extern const struct config_kind config_texts;        /* struct config_list */
+extern const struct config_kind config_groups;    /* the same, of Unix groups and san: patterns */
+extern const struct config_kind config_listener;  /* char *, HOST:PORT or empty */
+extern const struct config_kind config_https_url; /* char *, https://HOST:PORT or empty */
 extern const struct config_kind config_bool;
 extern const struct config_kind config_number;         /* unsigned */
 extern const struct config_kind config_number_or_auto; /* unsigned */

@@ -6,6 +6,7 @@
 
 #include "common/encode.h"
 #include "common/json.h"
+#include "common/san.h"
 
 bool application_name_is_valid(const char *name)
 {
@@ -75,6 +76,25 @@ static enum sso_code text_member(const json_t *body, const char *name, size_t si
     return SSO_OK;
 }
 
+/* What is meant for certificates must be able to fit one: else an application is locked up, and its
+ * administrator thinks that it is open. */
+static enum sso_code group_check(const char *member, const char *group, struct sso_error *err)
+{
+    if (!san_is_pattern(group) || san_pattern_is_valid(group))
+        return SSO_OK;
+    return sso_fail(err, SSO_BAD_REQUEST,
+                    "%s: %s is no name of a certificate: san:DNS:NAME or san:URI:URI, where * "
+                    "stands for one whole label or segment",
+                    member, group);
+}
+
+static enum sso_code group_member(const json_t *body, const char *name,
+                                  char out[static GROUP_BYTES_MAX + 1], struct sso_error *err)
+{
+    enum sso_code rc = text_member(body, name, GROUP_BYTES_MAX + 1, out, err);
+    return rc == SSO_OK ? group_check(name, out, err) : rc;
+}
+
 static enum sso_code users_member(const json_t *body, struct application *out,
                                   struct sso_error *err)
 {
@@ -96,6 +116,9 @@ static enum sso_code users_member(const json_t *body, struct application *out,
                             "users: each group must be text of 1 to %d bytes without control "
                             "characters",
                             GROUP_BYTES_MAX);
+        enum sso_code rc = group_check("users", json_string_value(group), err);
+        if (rc != SSO_OK)
+            return rc;
         memcpy(out->users[out->user_group_count++], json_string_value(group), length + 1);
     }
     return SSO_OK;
@@ -119,8 +142,8 @@ static enum sso_code changeable_members(const json_t *body, struct application *
     if ((rc = text_member(body, "description", sizeof out->description, out->description, err)) !=
             SSO_OK ||
         (rc = text_member(body, "contact", sizeof out->contact, out->contact, err)) != SSO_OK ||
-        (rc = text_member(body, "admins", sizeof out->admins, out->admins, err)) != SSO_OK ||
-        (rc = text_member(body, "readers", sizeof out->readers, out->readers, err)) != SSO_OK ||
+        (rc = group_member(body, "admins", out->admins, err)) != SSO_OK ||
+        (rc = group_member(body, "readers", out->readers, err)) != SSO_OK ||
         (rc = flag_member(body, "cache", &out->cached, err)) != SSO_OK ||
         (rc = flag_member(body, "allow_tickets", &out->tickets_allowed, err)) != SSO_OK ||
         (rc = flag_member(body, "validate_tickets", &out->tickets_validated, err)) != SSO_OK)

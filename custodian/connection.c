@@ -2,33 +2,34 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
+#include <openssl/err.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "custodian/error_page.h"
+#include "custodian/peer_load.h"
+#include "custodian/tcp_socket.h"
+#include "custodian/tls.h"
 
 /* Above max_connections so many more are let in to be told so; beyond that they are just closed. */
 #define TOLD_CONNECTIONS 64
+/* Of max_connections, for those whose TLS handshake goes on; and what there is room for always. */
+#define GREETING_SHARE 4
+#define GREETINGS_LEAST 16
 /* Of the largest size, for each peer at a time. */
 #define BODIES_PER_PEER 16
-
-/* What one peer has. Kept for a while after its last connection, so that reconnecting does not
- * renew the allowance of requests. */
-struct peer_load {
-    uid_t uid;
-    unsigned connections;
-    size_t arriving_bytes; /* of requests that are not answered yet */
-    double allowance;      /* requests it may make now */
-    int64_t counted_ms;
-    struct peer_load *next;
-};
 
 struct connection {
     struct connections *all;
     struct bufferevent *stream;
     struct evhttp_connection *http;
+    struct tls *tls; /* NULL on the Unix socket */
+    struct tls_peer over_tls;
+    struct identity identity; /* of the peer, once it is known */
+    bool greets;              /* its TLS handshake goes on */
     struct evbuffer_cb_entry *input_watch, *output_watch;
     struct event *greeting; /* runs once the descriptor is known */
     struct event *deadline; /* absolute, for a request to arrive whole */
@@ -37,6 +38,7 @@ struct connection {
     struct peer_load *peer;
     size_t arriving_bytes; /* its part of the peer's */
     enum sso_code refused;
+    bool given_up; /* its handshake had to make room */
     bool replying; /* what is written now is ours, not evhttp's own page */
     struct exchange *exchange;
     struct connection *previous, *next;
@@ -49,7 +51,7 @@ struct connections {
     void (*empty)(void *context);
     void *context;
     struct connection *first;
-    size_t count;
+    size_t count, greeting; /* greeting: of them in their TLS handshake */
     struct connection **by_fd;
     size_t by_fd_size;
     struct peer_load *peers;
@@ -74,10 +76,7 @@ void connections_free(struct connections **connections)
     struct connections *all = *connections;
     if (all == NULL)
         return;
-    for (struct peer_load *peer = all->peers, *next; peer != NULL; peer = next) {
-        next = peer->next;
-        free(peer);
-    }
+    peer_load_free_all(&all->peers);
     free(all->by_fd);
     free(all);
     *connections = NULL;
@@ -88,36 +87,9 @@ size_t connections_count(const struct connections *connections)
     return connections->count;
 }
 
-uid_t connection_uid(const struct connection *connection)
+const struct identity *connection_identity(const struct connection *connection)
 {
-    return connection->peer->uid;
-}
-
-/* Peers that have nothing open and have been quiet for long enough to have their whole allowance
- * back go on the way. */
-static struct peer_load *peer_load_of(struct connections *all, uid_t uid)
-{
-    int64_t now_ms = boot_clock_ms();
-    for (struct peer_load **at = &all->peers; *at != NULL;) {
-        struct peer_load *peer = *at;
-        if (peer->uid == uid)
-            return peer;
-        if (peer->connections == 0 && now_ms - peer->counted_ms > 1000) {
-            *at = peer->next;
-            free(peer);
-            continue;
-        }
-        at = &peer->next;
-    }
-    struct peer_load *peer = calloc(1, sizeof *peer);
-    if (peer == NULL)
-        return NULL;
-    peer->uid = uid;
-    peer->allowance = all->config->limits.requests_per_second;
-    peer->counted_ms = now_ms;
-    peer->next = all->peers;
-    all->peers = peer;
-    return peer;
+    return &connection->identity;
 }
 
 static bool remember_fd(struct connections *all, struct connection *connection)
@@ -150,6 +122,7 @@ static void connection_free(struct connection *connection)
         connection->peer->connections--;
         connection->peer->arriving_bytes -= connection->arriving_bytes;
     }
+    all->greeting -= connection->greets;
     if (connection->greeting != NULL)
         event_free(connection->greeting);
     if (connection->deadline != NULL)
@@ -167,11 +140,27 @@ static void connection_free(struct connection *connection)
         all->empty(all->context);
 }
 
+static void end_tls(struct connection *connection)
+{
+    SSL *session = bufferevent_openssl_get_ssl(connection->stream);
+    if (connection->greets) {
+        metrics_handshake_failed(connection->all->metrics);
+        tls_tell_of_failure(connection->tls, &connection->over_tls, connection->fd,
+                            bufferevent_get_openssl_error(connection->stream));
+    } else {
+        (void)SSL_shutdown(session); /* one try to say so; nobody waits for the other's */
+    }
+    tls_session_forget(session);
+    ERR_clear_error();
+}
+
 /* evhttp closes the connection; its buffers live a little longer. */
 static void on_close(struct evhttp_connection *http, void *argument)
 {
     struct connection *connection = argument;
     (void)http;
+    if (connection->tls != NULL)
+        end_tls(connection);
     evbuffer_remove_cb_entry(bufferevent_get_input(connection->stream), connection->input_watch);
     evbuffer_remove_cb_entry(bufferevent_get_output(connection->stream), connection->output_watch);
     connection_free(connection);
@@ -185,10 +174,14 @@ static void hang_up(struct connection *connection)
 
 static void on_deadline(evutil_socket_t fd, short what, void *argument)
 {
+    struct connection *connection = argument;
     (void)fd;
     (void)what;
-    log_line(LOG_LEVEL_INFO, "a request did not arrive in time", NULL);
-    hang_up(argument);
+    log_line(LOG_LEVEL_INFO,
+             connection->greets ? "a TLS handshake did not end in time"
+                                : "a request did not arrive in time",
+             NULL);
+    hang_up(connection);
 }
 
 static void arm_deadline(struct connection *connection)
@@ -238,10 +231,12 @@ static bool request_waits(int fd)
  * read and answered: shutdown(2) for reading ends a Unix stream after what is queued. */
 static void end_if_idle(struct connection *connection)
 {
-    if (connection->fd >= 0 && connection->exchange == NULL &&
-        !event_pending(connection->deadline, EV_TIMEOUT, NULL) &&
-        evbuffer_get_length(bufferevent_get_output(connection->stream)) == 0 &&
-        !request_waits(connection->fd))
+    if (connection->greets)
+        hang_up(connection);
+    else if (connection->fd >= 0 && connection->exchange == NULL &&
+             !event_pending(connection->deadline, EV_TIMEOUT, NULL) &&
+             evbuffer_get_length(bufferevent_get_output(connection->stream)) == 0 &&
+             !request_waits(connection->fd))
         shutdown(connection->fd, SHUT_RD);
 }
 
@@ -267,17 +262,67 @@ static enum sso_code check_load(const struct connection *connection)
     return SSO_OK;
 }
 
+/* Now that it is known who it is. */
+static bool count_peer(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    connection->peer =
+        peer_load_find(&all->peers, &connection->identity, all->config->limits.requests_per_second);
+    if (connection->peer == NULL)
+        return false;
+    connection->peer->connections++;
+    connection->refused = check_load(connection);
+    if (connection->refused != SSO_OK)
+        metrics_connection_refused(all->metrics);
+    return true;
+}
+
 static bool meet_peer(struct connection *connection)
 {
     struct ucred credentials;
     socklen_t size = sizeof credentials;
     if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
         return false;
-    connection->peer = peer_load_of(connection->all, credentials.uid);
-    if (connection->peer == NULL)
-        return false;
-    connection->peer->connections++;
-    return true;
+    connection->identity.uid = credentials.uid;
+    return count_peer(connection);
+}
+
+/* --- TLS: whoever connects is nobody until the handshake has shown who it is --- */
+
+static void on_ready(void *argument)
+{
+    struct connection *connection = argument;
+    connection->greets = false;
+    connection->all->greeting--;
+    event_del(connection->deadline);
+    if (!count_peer(connection))
+        hang_up(connection);
+}
+
+/* Strangers take no more than a part of all connections, and where that is full it is the oldest
+ * that has to go: whoever means it is done in milliseconds. */
+static void make_room(struct connections *all)
+{
+    unsigned share = all->config->limits.max_connections / GREETING_SHARE;
+    struct connection *oldest = NULL;
+    if (all->greeting <= (share > GREETINGS_LEAST ? share : GREETINGS_LEAST))
+        return;
+    for (struct connection *at = all->first; at != NULL; at = at->next)
+        oldest = at->greets && !at->given_up ? at : oldest;
+    if (oldest == NULL)
+        return;
+    oldest->given_up = true;
+    hang_up(oldest);
+    metrics_connection_refused(all->metrics);
+}
+
+static void greet(struct connection *connection)
+{
+    tcp_socket_set_up(connection->fd);
+    connection->greets = true;
+    connection->all->greeting++;
+    arm_deadline(connection);
+    make_room(connection->all);
 }
 
 /* evhttp sets the descriptor and its callbacks after the stream was made for it, so this runs from
@@ -305,26 +350,41 @@ static void on_greeting(evutil_socket_t unused, short what, void *argument)
     connection->output_watch =
         evbuffer_add_cb(bufferevent_get_output(connection->stream), on_output, connection);
     bufferevent_decref(connection->stream);
-    if (!remember_fd(all, connection) || !meet_peer(connection) ||
-        connection->ordinal > all->config->limits.max_connections + (size_t)TOLD_CONNECTIONS) {
+    bool over =
+        connection->ordinal > all->config->limits.max_connections + (size_t)TOLD_CONNECTIONS;
+    if (connection->tls != NULL)
+        greet(connection);
+    if (!remember_fd(all, connection) || over ||
+        (connection->tls == NULL && !meet_peer(connection)))
         hang_up(connection);
-        return;
-    }
-    if (all->draining)
+    else if (all->draining)
         end_if_idle(connection);
-    connection->refused = check_load(connection);
-    if (connection->refused != SSO_OK)
-        metrics_connection_refused(all->metrics);
+}
+
+static struct bufferevent *new_stream(struct event_base *base, struct connection *connection)
+{
+    if (connection->tls == NULL)
+        return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    connection->over_tls = (struct tls_peer){
+        .identity = &connection->identity, .ready = on_ready, .context = connection};
+    SSL *session = tls_session_new(connection->tls, &connection->over_tls);
+    if (session == NULL)
+        return NULL;
+    return bufferevent_openssl_socket_new(base, -1, session, BUFFEREVENT_SSL_ACCEPTING,
+                                          BEV_OPT_CLOSE_ON_FREE);
 }
 
 struct bufferevent *connections_accept(struct event_base *base, void *argument)
 {
-    struct connections *all = argument;
+    const struct gate *gate = argument;
+    struct connections *all = gate->connections;
     struct connection *connection = calloc(1, sizeof *connection);
-    struct bufferevent *stream = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-    if (connection == NULL || stream == NULL) {
+    if (connection != NULL)
+        connection->tls = gate->tls;
+    struct bufferevent *stream = connection != NULL ? new_stream(base, connection) : NULL;
+    if (stream == NULL) {
         free(connection);
-        return stream; /* NULL: evhttp makes one itself, which nobody then counts */
+        return NULL; /* evhttp makes one itself: nobody counts it, and nothing is answered there */
     }
     connection->all = all;
     connection->stream = stream;
@@ -353,22 +413,21 @@ struct connection *connection_find(struct connections *connections, struct evhtt
 
 enum sso_code connection_admit(struct connection *connection, struct sso_error *err)
 {
-    struct peer_load *peer = connection->peer;
     unsigned rate = connection->all->config->limits.requests_per_second;
+    if (connection->tls != NULL && connection->refused == SSO_OK &&
+        !tls_session_is_trusted(connection->tls, bufferevent_openssl_get_ssl(connection->stream),
+                                &connection->over_tls))
+        connection->refused = SSO_FORBIDDEN;
+    if (connection->refused == SSO_FORBIDDEN)
+        return sso_fail(err, connection->refused,
+                        "the certificate of this connection has expired, was revoked, or is of an "
+                        "authority that is not believed any more");
     if (connection->refused == SSO_SERVICE_UNAVAILABLE)
         return sso_fail(err, connection->refused, "too many connections: try again");
     if (connection->refused != SSO_OK)
         return sso_fail(err, connection->refused, "too many connections of this peer");
-    if (rate == 0)
-        return SSO_OK;
-    int64_t now_ms = boot_clock_ms();
-    peer->allowance += (double)(now_ms - peer->counted_ms) * rate / 1000;
-    if (peer->allowance > rate)
-        peer->allowance = rate;
-    peer->counted_ms = now_ms;
-    if (peer->allowance < 1)
+    if (!peer_load_takes(connection->peer, rate))
         return sso_fail(err, SSO_TOO_MANY_REQUESTS, "more than %u requests per second", rate);
-    peer->allowance -= 1;
     return SSO_OK;
 }
 

@@ -18,6 +18,7 @@
 #include "custodian/server.h"
 #include "custodian/supervision.h"
 #include "custodian/ticket_keys.h"
+#include "custodian/tls.h"
 
 /* For so long nobody is let in while database and tokens are opened. */
 #define FIRST_LOOK_MS 2000
@@ -66,6 +67,13 @@ static void set_up(struct custodian *custodian, const struct config *config,
     pthread_mutex_init(&custodian->refreshing, NULL);
 }
 
+static enum sso_code open_tls(struct custodian *custodian, struct sso_error *err)
+{
+    const struct config *config = custodian->config;
+    return config->listen.tls[0] != '\0' ? tls_new(config, geteuid(), &custodian->tls, err)
+                                         : SSO_OK;
+}
+
 enum sso_code custodian_new(const struct config *config, struct spawner *spawner,
                             struct custodian **out, struct sso_error *err)
 {
@@ -79,6 +87,7 @@ enum sso_code custodian_new(const struct config *config, struct spawner *spawner
         (rc = metrics_new(&custodian->metrics, err)) != SSO_OK ||
         (rc = row_counts_new(ROWS_COUNTED_AT_ONCE, &custodian->counts, err)) != SSO_OK ||
         (rc = peer_directory_new(config, &custodian->peers, err)) != SSO_OK ||
+        (rc = open_tls(custodian, err)) != SSO_OK ||
         (rc = server_new(custodian, &custodian->server, err)) != SSO_OK) {
         custodian_free(&custodian);
         return rc;
@@ -142,6 +151,7 @@ void custodian_free(struct custodian **custodian)
     row_counts_free(&self->counts);
     if (self->store != NULL)
         store_close(&self->store);
+    tls_free(&self->tls);
     peer_directory_free(&self->peers);
     metrics_free(&self->metrics);
     event_board_free(&self->events);

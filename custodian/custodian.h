@@ -22,6 +22,7 @@ struct event_board;
 struct supervision;
 struct ticket_keys;
 struct server;
+struct tls;
 
 struct custodian {
     const struct config *config;
@@ -46,6 +47,7 @@ struct custodian {
     struct system_row system;
     int64_t started_ms; /* boot clock */
     struct supervision *supervision;
+    struct tls *tls; /* NULL: no [listen] tls */
     struct server *server;
     int state_lock; /* descriptor that holds the exclusive flock; -1: none */
     char node[65];

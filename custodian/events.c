@@ -269,6 +269,34 @@ const struct event_facts event_table[EVENTS] = {
             "Nothing, if it was meant to be; the audit has who, whose and when.",
             false,
         },
+    [EVENT_CERTIFICATE_EXPIRES] =
+        {
+            "certificate_expires",
+            SEVERITY_WARNING,
+            "This node's certificate or that of its certification authority expires within 30 "
+            "days, or its revocation list within a tenth of its time.",
+            "Put the new file in its place, then send SIGHUP to the custodian (systemctl reload).",
+            true,
+        },
+    [EVENT_CERTIFICATE_EXPIRED] =
+        {
+            "certificate_expired",
+            SEVERITY_ERROR,
+            "A file of [tls] has expired or is not valid yet: nobody gets in over TLS. The Unix "
+            "socket is not concerned.",
+            "Put a valid file in its place, then send SIGHUP to the custodian (systemctl reload); "
+            "look at the clock of this host.",
+            true,
+        },
+    [EVENT_TLS_FILES_REFUSED] =
+        {
+            "tls_files_refused",
+            SEVERITY_WARNING,
+            "The files of [tls] were to be read again and cannot be used: the former ones stay "
+            "in force. A revocation that they bring does not count yet.",
+            "Correct what the text names, then send SIGHUP again.",
+            true,
+        },
 };
 
 struct board_entry {

@@ -129,7 +129,7 @@ static void exchange_run(struct exchange *exchange)
         turn_away(request, SSO_TOO_MANY_REQUESTS,
                   "the request waited too long for its turn: nothing was done, try again");
     } else {
-        peer_resolve(request->custodian->peers, exchange->uid, &request->peer);
+        peer_resolve(request->custodian->peers, &exchange->identity, &request->peer);
         attach_body(exchange);
         operations_run(request);
     }

@@ -15,9 +15,9 @@ struct request_threads;
 
 struct exchange {
     struct request request;
-    uid_t uid;              /* who is at the other end */
-    struct evbuffer *body;  /* as it came */
-    struct evbuffer *reply; /* as it goes */
+    struct identity identity; /* who is at the other end */
+    struct evbuffer *body;    /* as it came */
+    struct evbuffer *reply;   /* as it goes */
 
     struct connection *connection; /* the loop's: NULL when the client has gone */
     struct evhttp_request *http;

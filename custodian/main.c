@@ -15,6 +15,7 @@
 #include "common/privileges.h"
 #include "common/secret.h"
 #include "custodian/custodian.h"
+#include "custodian/tls.h"
 #include "custodian/unix_socket.h"
 
 #define MEBIBYTE ((size_t)1024 * 1024)
@@ -24,7 +25,8 @@
 static const char usage_text[] =
     "usage: sso-custodian [--config FILE] [--check]\n"
     "\n"
-    "The custodian: serves credentials on a Unix socket and wraps their keys in the HSM.\n"
+    "The custodian: serves credentials on a Unix socket and over TLS, and wraps their keys in the\n"
+    "HSM.\n"
     "\n"
     "  --config FILE  the configuration (default: $SSO_HSM_CONFIG, else\n"
     "                 /etc/sso-hsm/custodian.conf)\n"
@@ -95,6 +97,20 @@ static enum sso_code check_users(const struct config *config, struct sso_error *
                             "custodian",
                             user);
     }
+    return SSO_OK;
+}
+
+/* As the service will, but for the user that reads them. */
+static enum sso_code check(const struct config *config, struct sso_error *err)
+{
+    struct person person;
+    struct tls *tls = NULL;
+    enum sso_code rc = check_users(config, err);
+    if (rc != SSO_OK || config->listen.tls[0] == '\0' ||
+        (rc = person_by_name(config->system.user, &person, err)) != SSO_OK ||
+        (rc = tls_new(config, person.uid, &tls, err)) != SSO_OK)
+        return rc;
+    tls_free(&tls);
     return SSO_OK;
 }
 
@@ -195,7 +211,7 @@ int main(int argc, char **argv)
     log_init("sso-custodian", LOG_LEVEL_INFO);
     enum sso_code rc = config_load(config_path(options.config), &config, &problem);
     if (rc == SSO_OK)
-        rc = options.check ? check_users(config, &problem) : serve(config, &problem);
+        rc = options.check ? check(config, &problem) : serve(config, &problem);
     if (rc != SSO_OK)
         exit_code = report(&problem);
     else if (options.check)

@@ -14,6 +14,7 @@
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "custodian/rotation_manager.h"
+#include "custodian/tls.h"
 
 /* Upper bounds of the latency buckets. */
 static const unsigned bucket_microseconds[] = {500,   1000,   2500,   5000,    10000,  25000,
@@ -32,6 +33,7 @@ struct metrics {
     atomic_uint_fast64_t unknown;
     atomic_int connections;
     atomic_uint_fast64_t refused;
+    atomic_uint_fast64_t handshakes_failed;
 };
 
 enum sso_code metrics_new(struct metrics **out, struct sso_error *err)
@@ -89,6 +91,11 @@ void metrics_connection(struct metrics *metrics, int change)
 void metrics_connection_refused(struct metrics *metrics)
 {
     add(&metrics->refused, 1);
+}
+
+void metrics_handshake_failed(struct metrics *metrics)
+{
+    add(&metrics->handshakes_failed, 1);
 }
 
 static void put(struct encoder *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -279,6 +286,22 @@ static void put_events(struct encoder *out, struct event_board *events)
             event_count(events, (enum event)i));
 }
 
+static void put_tls(struct encoder *out, struct custodian *custodian)
+{
+    struct tls_validity validity[TLS_FILES];
+    tls_validity(custodian->tls, validity);
+    put_number(out, "sso_hsm_tls_handshakes_failed_total", "counter",
+               "TLS connections that ended before their peer was known.",
+               get(&custodian->metrics->handshakes_failed));
+    put_family(out, "sso_hsm_tls_expires_timestamp_seconds", "gauge",
+               "Until when each file of [tls] is valid.");
+    for (size_t i = 0; i < TLS_FILES; i++) {
+        if (validity[i].until_ms != 0)
+            put(out, "sso_hsm_tls_expires_timestamp_seconds{file=\"%s\"} %" PRId64 "\n",
+                tls_file_name[i], validity[i].until_ms / 1000);
+    }
+}
+
 char *metrics_text(struct custodian *custodian)
 {
     struct metrics *metrics = custodian->metrics;
@@ -295,6 +318,8 @@ char *metrics_text(struct custodian *custodian)
                (uint64_t)atomic_load(&metrics->connections));
     put_number(&out, "sso_hsm_connections_refused_total", "counter",
                "Connections refused above a limit.", get(&metrics->refused));
+    if (custodian->tls != NULL)
+        put_tls(&out, custodian);
     put_requests(&out, metrics);
     put_latency(&out, metrics);
     put_hsm(&out, custodian);

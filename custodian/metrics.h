@@ -24,6 +24,7 @@ void metrics_observe(struct metrics *metrics, const struct operation *operation,
 /* Connections of the listener: open now, and refused since the start. */
 void metrics_connection(struct metrics *metrics, int change);
 void metrics_connection_refused(struct metrics *metrics);
+void metrics_handshake_failed(struct metrics *metrics);
 
 /* All of them, with what pools, cache, rotation and database know; what is down is left out. From
  * wiping_malloc; NULL: no memory. */

@@ -105,7 +105,8 @@ static enum sso_code write_confirmed(struct store_tx *tx, void *context, struct 
                         "nobody has asked within the last ten minutes for generation %u to be "
                         "destroyed",
                         mark->number);
-    if (row.asked_uid == mark->peer->uid || strcmp(row.asked_by, mark->peer->name) == 0)
+    if (row.asked_uid == mark->peer->uid || strcmp(row.asked_by, mark->peer->name) == 0 ||
+        strcmp(row.asked_by, mark->peer->principal) == 0)
         return sso_fail(err, SSO_CONFIRMATION_NEEDED,
                         "the caller asked for it: another SSO administrator must confirm");
     snprintf(row.confirmed_by, sizeof row.confirmed_by, "%s", mark->peer->name);

@@ -123,6 +123,7 @@ struct redemption {
     struct application application;
     struct ticket_settings settings;
     struct ticket_claims claims;
+    struct identity identity;
     struct peer user; /* the ticket's, as the user database knows him now */
 };
 
@@ -198,7 +199,12 @@ static enum sso_code check_user(struct request *request, struct redemption *rede
 {
     struct peer_directory *peers = request->custodian->peers;
     const struct ticket_claims *claims = &redemption->claims;
-    peer_resolve(peers, claims->uid, &redemption->user);
+    /* Of a certificate the ticket has the first name, and that alone can give rights here. */
+    if (claims->uid == NO_UID)
+        identity_of_name(claims->name, &redemption->identity);
+    else
+        redemption->identity.uid = claims->uid;
+    peer_resolve(peers, &redemption->identity, &redemption->user);
     if (strcmp(redemption->user.name, claims->name) != 0 ||
         strcmp(redemption->user.principal, claims->principal) != 0 ||
         !(peer_application_roles(peers, &redemption->user, &redemption->application) &

@@ -101,17 +101,12 @@ static enum sso_code read_principal_map(struct peer_directory *directory, struct
     return rc;
 }
 
-static bool is_certificate(const char *group)
-{
-    return strncmp(group, "san:", 4) == 0;
-}
-
 static void warn_of_missing_groups(const struct config_list *groups, const char *key)
 {
     for (size_t i = 0; i < groups->count; i++) {
         char buffer[65536];
         struct group entry, *found = NULL;
-        if (is_certificate(groups->item[i]) || groups->item[i][0] == '\0')
+        if (san_is_pattern(groups->item[i]) || groups->item[i][0] == '\0')
             continue;
         if (getgrnam_r(groups->item[i], &entry, buffer, sizeof buffer, &found) == 0 &&
             found == NULL)
@@ -136,6 +131,7 @@ enum sso_code peer_directory_new(const struct config *config, struct peer_direct
     warn_of_missing_groups(&config->roles.sso_admins, "[roles] sso_admins");
     warn_of_missing_groups(&config->roles.affiliate_admins, "[roles] affiliate_admins");
     warn_of_missing_groups(&config->roles.auditors, "[roles] auditors");
+    warn_of_missing_groups(&config->roles.nodes, "[roles] nodes");
     *out = directory;
     return SSO_OK;
 }
@@ -168,14 +164,38 @@ static struct remembered *recall(struct peer_directory *directory, uid_t uid)
     return entry;
 }
 
-static bool in_any(const struct person *person, const struct config_list *groups)
+/* `person` is NULL where a certificate says who it is. */
+static bool in_any(const struct identity *identity, const struct person *person,
+                   const struct config_list *groups)
 {
     for (size_t i = 0; i < groups->count; i++) {
         const char *group = groups->item[i];
-        if (group[0] != '\0' && !is_certificate(group) && person_in_group(person, group))
+        if (san_is_pattern(group) ? identity_matches(identity, group)
+                                  : person != NULL && person_in_group(person, group))
             return true;
     }
     return false;
+}
+
+static unsigned roles_of(const struct peer_directory *directory, const struct identity *identity,
+                         const struct person *person)
+{
+    const struct config *config = directory->config;
+    const struct {
+        enum role role;
+        const struct config_list *groups;
+    } given[] = {
+        {ROLE_SSO_ADMIN, &config->roles.sso_admins},
+        {ROLE_AFFILIATE_ADMIN, &config->roles.affiliate_admins},
+        {ROLE_AUDITOR, &config->roles.auditors},
+        {ROLE_NODE, &config->roles.nodes},
+    };
+    unsigned roles = 0;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        if (in_any(identity, person, given[i].groups))
+            roles |= given[i].role;
+    }
+    return roles;
 }
 
 static void set_principal(const struct peer_directory *directory, struct peer *peer)
@@ -191,9 +211,10 @@ static void set_principal(const struct peer_directory *directory, struct peer *p
 }
 
 /* Asks the system's user database: no lock is held. */
-static void ask(const struct peer_directory *directory, uid_t uid, struct person *person,
-                struct peer *out)
+static void ask(const struct peer_directory *directory, const struct identity *identity,
+                struct person *person, struct peer *out)
 {
+    uid_t uid = identity->uid;
     *out = (struct peer){.uid = uid, .how = "unix"};
     if (person_by_uid(uid, person, NULL) != SSO_OK) {
         *person = (struct person){.uid = uid};
@@ -203,26 +224,37 @@ static void ask(const struct peer_directory *directory, uid_t uid, struct person
     }
     memcpy(out->name, person->name, sizeof out->name);
     set_principal(directory, out);
-    if (in_any(person, &directory->config->roles.sso_admins))
-        out->roles |= ROLE_SSO_ADMIN;
-    if (in_any(person, &directory->config->roles.affiliate_admins))
-        out->roles |= ROLE_AFFILIATE_ADMIN;
-    if (in_any(person, &directory->config->roles.auditors))
-        out->roles |= ROLE_AUDITOR;
+    out->roles = roles_of(directory, identity, person);
 }
 
-void peer_resolve(struct peer_directory *directory, uid_t uid, struct peer *out)
+static void resolve_certificate(const struct peer_directory *directory,
+                                const struct identity *identity, struct peer *out)
 {
+    *out = (struct peer){.identity = identity, .uid = NO_UID, .how = "tls"};
+    snprintf(out->name, sizeof out->name, "%s", identity->name[0]);
+    set_principal(directory, out);
+    out->roles = roles_of(directory, identity, NULL);
+}
+
+void peer_resolve(struct peer_directory *directory, const struct identity *identity,
+                  struct peer *out)
+{
+    uid_t uid = identity->uid;
+    if (uid == NO_UID) {
+        resolve_certificate(directory, identity, out);
+        return;
+    }
     pthread_mutex_lock(&directory->lock);
     struct remembered *entry = recall(directory, uid);
     if (entry != NULL)
         *out = entry->peer;
     pthread_mutex_unlock(&directory->lock);
+    out->identity = identity;
     if (entry != NULL)
         return;
 
     struct person person;
-    ask(directory, uid, &person, out);
+    ask(directory, identity, &person, out);
     pthread_mutex_lock(&directory->lock);
     entry = &directory->remembered[uid % REMEMBERED_PEERS];
     forget_groups(entry);
@@ -231,6 +263,7 @@ void peer_resolve(struct peer_directory *directory, uid_t uid, struct peer *out)
     entry->person = person;
     entry->peer = *out;
     pthread_mutex_unlock(&directory->lock);
+    out->identity = identity;
 }
 
 /* 1, 0, or -1 where it must be asked; then `person` is whom to ask for. */
@@ -267,7 +300,9 @@ static void remember_group(struct peer_directory *directory, uid_t uid, const ch
 
 static bool is_member(struct peer_directory *directory, const struct peer *peer, const char *group)
 {
-    if (group[0] == '\0' || is_certificate(group))
+    if (san_is_pattern(group))
+        return identity_matches(peer->identity, group);
+    if (group[0] == '\0' || peer->uid == NO_UID)
         return false;
     struct person person = {.uid = peer->uid};
     int answer = recall_group(directory, peer->uid, group, &person);

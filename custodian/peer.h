@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/policy.h"
 #include "common/row.h"
+#include "custodian/identity.h"
 
 enum role {
     ROLE_SSO_ADMIN = 1 << 0,
@@ -24,10 +25,11 @@ enum role {
 };
 
 struct peer {
-    uid_t uid;
-    char name[257];                          /* user name; for people and the audit */
+    const struct identity *identity; /* a view */
+    uid_t uid;                       /* NO_UID: by certificate */
+    char name[257]; /* user name, or the certificate's first; for people and the audit */
     char principal[PRINCIPAL_BYTES_MAX + 1]; /* name, or what [roles] principal_map says */
-    char how[33];                            /* "unix" */
+    char how[33];                            /* "unix" or "tls" */
     unsigned roles;                          /* system-wide ones */
 };
 
@@ -38,9 +40,10 @@ enum sso_code peer_directory_new(const struct config *config, struct peer_direct
                                  struct sso_error *err) __attribute__((warn_unused_result));
 void peer_directory_free(struct peer_directory **directory);
 
-/* From SO_PEERCRED's uid. Not to be called on the event loop: it may ask a name service. A uid
- * without a name is a peer without roles, named by its number. */
-void peer_resolve(struct peer_directory *directory, uid_t uid, struct peer *out);
+/* Not to be called on the event loop: it may ask a name service. A uid without a name is a peer
+ * without roles, named by its number. `identity` must live as long as `out`. */
+void peer_resolve(struct peer_directory *directory, const struct identity *identity,
+                  struct peer *out);
 /* Roles relative to an application: ROLE_APP_ADMIN, ROLE_APP_USER, ROLE_READER. */
 unsigned peer_application_roles(struct peer_directory *directory, const struct peer *peer,
                                 const struct application *application);

@@ -4,7 +4,6 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/keyvalq_struct.h>
-#include <event2/listener.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,34 +16,34 @@
 #include "common/clock.h"
 #include "common/encode.h"
 #include "common/log.h"
+#include "custodian/certificates.h"
 #include "custodian/connection.h"
 #include "custodian/custodian.h"
 #include "custodian/exchange.h"
+#include "custodian/listener.h"
 #include "custodian/operations.h"
+#include "custodian/tcp_socket.h"
+#include "custodian/tls.h"
 #include "custodian/unix_socket.h"
 
 #define REQUEST_THREADS 16
 #define QUICK_THREADS 2
-#define HEADER_BYTES_MAX 32768
 /* Less than clients wait, so that they hear why. */
 #define REQUEST_DEADLINE_MS 25000
 #define DRAIN_SECONDS 30
-#define BACKLOG 1024
 #define LARGE_ALLOCATION_BYTES (1 << 20)
-#define REST_AFTER_ACCEPT_ERROR_MS 100
 
 struct server {
     struct custodian *custodian;
     const struct config *config;
     struct event_base *base;
-    struct evhttp *http;
-    struct evhttp_bound_socket *bound;
-    struct event *term, *interrupt, *hangup, *answered_event, *drain_timer, *rest_timer;
+    struct listener *socket, *tls; /* tls: NULL where there is none */
+    bool listens;
+    struct event *term, *interrupt, *hangup, *answered_event, *drain_timer;
     struct connections *connections;
     struct request_threads *threads;
     struct request_threads
         *quick;      /* for what must be answered while a token or the database hangs */
-    int fd;          /* bound, until it listens */
     int answered_fd; /* eventfd: `answered` is not empty */
     pthread_mutex_t lock;
     struct exchange *answered; /* run, to be sent; newest first */
@@ -182,7 +181,7 @@ static void on_request(struct evhttp_request *http, void *argument)
         return;
     }
     exchange->http = http;
-    exchange->uid = connection_uid(connection);
+    exchange->identity = *connection_identity(connection);
     connection_begin(connection, exchange);
     if (connection_admit(connection, &refusal) != SSO_OK) {
         refuse(exchange, &refusal);
@@ -215,14 +214,13 @@ static void on_drain_timeout(evutil_socket_t fd, short what, void *argument)
 
 static void stop_listening(struct server *server)
 {
-    if (server->bound != NULL || server->fd >= 0)
+    if (server->listens)
         unlink(server->config->listen.socket);
-    if (server->bound != NULL)
-        evhttp_del_accept_socket(server->http, server->bound);
-    if (server->fd >= 0)
-        close(server->fd);
-    server->bound = NULL;
-    server->fd = -1;
+    server->listens = false;
+    if (server->socket != NULL)
+        listener_stop(server->socket);
+    if (server->tls != NULL)
+        listener_stop(server->tls);
 }
 
 static void on_terminate(evutil_socket_t number, short what, void *argument)
@@ -243,33 +241,13 @@ static void on_terminate(evutil_socket_t number, short what, void *argument)
 
 static void on_hangup(evutil_socket_t number, short what, void *argument)
 {
+    struct server *server = argument;
     (void)number;
     (void)what;
-    (void)argument;
-    log_line(LOG_LEVEL_INFO,
-             "SIGHUP: the configuration is read at the start only; restart to change it", NULL);
+    certificates_read_again(server->custodian);
 }
 
 /* --- making --- */
-
-/* Out of descriptors, say: without a rest the loop would spin on the listener. */
-static void on_accept_error(struct evconnlistener *listener, void *argument)
-{
-    struct server *server = argument;
-    struct timeval rest = {.tv_usec = REST_AFTER_ACCEPT_ERROR_MS * 1000};
-    log_line(LOG_LEVEL_ERROR, "a connection was not accepted", "reason", strerror(errno), NULL);
-    evconnlistener_disable(listener);
-    event_add(server->rest_timer, &rest);
-}
-
-static void on_rested(evutil_socket_t fd, short what, void *argument)
-{
-    struct server *server = argument;
-    (void)fd;
-    (void)what;
-    if (server->bound != NULL)
-        evconnlistener_enable(evhttp_bound_socket_get_listener(server->bound));
-}
 
 static void log_libevent(int severity, const char *message)
 {
@@ -287,12 +265,11 @@ static bool make_events(struct server *server)
     server->answered_event =
         event_new(base, server->answered_fd, EV_READ | EV_PERSIST, on_answered, server);
     server->drain_timer = evtimer_new(base, on_drain_timeout, server);
-    server->rest_timer = evtimer_new(base, on_rested, server);
-    return server->answered_fd >= 0 && server->drain_timer != NULL && server->rest_timer != NULL &&
-           server->term != NULL && event_add(server->term, NULL) == 0 &&
-           server->interrupt != NULL && event_add(server->interrupt, NULL) == 0 &&
-           server->hangup != NULL && event_add(server->hangup, NULL) == 0 &&
-           server->answered_event != NULL && event_add(server->answered_event, NULL) == 0;
+    return server->answered_fd >= 0 && server->drain_timer != NULL && server->term != NULL &&
+           event_add(server->term, NULL) == 0 && server->interrupt != NULL &&
+           event_add(server->interrupt, NULL) == 0 && server->hangup != NULL &&
+           event_add(server->hangup, NULL) == 0 && server->answered_event != NULL &&
+           event_add(server->answered_event, NULL) == 0;
 }
 
 /* Else glibc raises both with the largest body it has seen, and each thread's arena keeps as much
@@ -303,38 +280,29 @@ static void bound_allocator(void)
     mallopt(M_TRIM_THRESHOLD, LARGE_ALLOCATION_BYTES);
 }
 
-static void set_limits(struct server *server)
+static enum sso_code make_listeners(struct server *server, struct sso_error *err)
 {
     const struct config *config = server->config;
-    struct timeval idle = {.tv_sec = config->limits.idle_timeout_ms / 1000,
-                           .tv_usec = (suseconds_t)(config->limits.idle_timeout_ms % 1000) * 1000};
-    /* All methods: what fits no operation is answered by the table, in JSON. */
-    evhttp_set_allowed_methods(server->http, UINT16_MAX);
-    evhttp_set_max_headers_size(server->http, HEADER_BYTES_MAX);
-    evhttp_set_max_body_size(server->http, (ev_ssize_t)config->limits.max_body_bytes);
-    evhttp_set_timeout_tv(server->http, &idle);
-    /* So that a client that is still sending reads why it was refused. */
-    evhttp_set_flags(server->http, EVHTTP_SERVER_LINGERING_CLOSE);
-    evhttp_set_default_content_type(server->http, NULL);
-    evhttp_set_bevcb(server->http, connections_accept, server->connections);
-    evhttp_set_gencb(server->http, on_request, server);
-}
-
-/* From here on clients wait in the queue instead of being turned away. */
-static enum sso_code start_listening(struct server *server, struct sso_error *err)
-{
-    struct evconnlistener *listener =
-        evconnlistener_new(server->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE, BACKLOG, server->fd);
-    if (listener == NULL)
-        return sso_fail_errno(err, SSO_INTERNAL, errno, "[listen] socket: cannot listen at %s",
-                              server->config->listen.socket);
-    server->fd = -1;
-    server->bound = evhttp_bind_listener(server->http, listener);
-    if (server->bound == NULL) {
-        evconnlistener_free(listener);
-        return sso_fail(err, SSO_NO_MEMORY, "no memory for the listener");
-    }
-    evconnlistener_set_error_cb(listener, on_accept_error);
+    struct gate gate = {.connections = server->connections};
+    int fd = -1;
+    enum sso_code rc = unix_socket_bind(config->listen.socket, &fd, err);
+    server->listens = rc == SSO_OK;
+    if (rc == SSO_OK)
+        rc = listener_new(server->base, config, fd, gate, &server->socket, err);
+    if (rc != SSO_OK)
+        return rc;
+    listener_answer(server->socket, on_request, server);
+    gate.tls = server->custodian->tls;
+    if (gate.tls == NULL)
+        return SSO_OK;
+    char name[TCP_ADDRESS_BYTES];
+    if ((rc = tcp_socket_bind(config->listen.tls, &fd, err)) != SSO_OK)
+        return rc;
+    tcp_socket_name(fd, name);
+    if ((rc = listener_new(server->base, config, fd, gate, &server->tls, err)) != SSO_OK)
+        return rc;
+    listener_answer(server->tls, on_request, server);
+    log_line(LOG_LEVEL_INFO, "the TLS listener has its place", "address", name, NULL);
     return SSO_OK;
 }
 
@@ -345,13 +313,12 @@ enum sso_code server_new(struct custodian *custodian, struct server **out, struc
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the server");
     server->custodian = custodian;
     server->config = custodian->config;
-    server->answered_fd = server->fd = -1;
+    server->answered_fd = -1;
     pthread_mutex_init(&server->lock, NULL);
     event_set_log_callback(log_libevent);
     server->base = event_base_new();
-    server->http = server->base != NULL ? evhttp_new(server->base) : NULL;
     enum sso_code rc = SSO_NO_MEMORY;
-    if (server->http == NULL || !make_events(server)) {
+    if (server->base == NULL || !make_events(server)) {
         sso_fail(err, rc, "the event loop cannot be made");
         goto failed;
     }
@@ -360,8 +327,7 @@ enum sso_code server_new(struct custodian *custodian, struct server **out, struc
     if (rc != SSO_OK)
         goto failed;
     bound_allocator();
-    set_limits(server);
-    if ((rc = unix_socket_bind(server->config->listen.socket, &server->fd, err)) != SSO_OK)
+    if ((rc = make_listeners(server, err)) != SSO_OK)
         goto failed;
     *out = server;
     return SSO_OK;
@@ -386,7 +352,11 @@ enum sso_code server_run(struct server *server, struct sso_error *err)
         request_threads_start(REQUEST_THREADS, exchange_answered, server, &server->threads, err);
     if (rc == SSO_OK)
         rc = request_threads_start(QUICK_THREADS, exchange_answered, server, &server->quick, err);
-    if (rc != SSO_OK || (rc = start_listening(server, err)) != SSO_OK)
+    if (rc == SSO_OK)
+        rc = listener_start(server->socket, err);
+    if (rc == SSO_OK && server->tls != NULL)
+        rc = listener_start(server->tls, err);
+    if (rc != SSO_OK)
         return rc;
     take_signals(SIG_UNBLOCK); /* the threads above were made without them */
     int outcome = event_base_dispatch(server->base);
@@ -411,8 +381,8 @@ void server_free(struct server **server)
     request_threads_stop(&self->threads);
     request_threads_stop(&self->quick);
     stop_listening(self);
-    if (self->http != NULL)
-        evhttp_free(self->http);
+    listener_free(&self->socket);
+    listener_free(&self->tls);
     for (struct exchange *at = take_answered(self), *next; at != NULL; at = next) {
         next = at->next;
         exchange_free(&at);
@@ -423,7 +393,6 @@ void server_free(struct server **server)
     free_event(&self->hangup);
     free_event(&self->answered_event);
     free_event(&self->drain_timer);
-    free_event(&self->rest_timer);
     if (self->base != NULL)
         event_base_free(self->base);
     if (self->answered_fd >= 0)

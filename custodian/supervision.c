@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "custodian/audit_signer.h"
+#include "custodian/certificates.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "custodian/high_water_watch.h"
@@ -316,6 +317,7 @@ static uint64_t look(struct supervision *self, bool woken)
     if (ready)
         row_key_cache_expire(custodian->cache);
     watch_audit(custodian);
+    certificates_watch(custodian);
     if (self->backoff_ms != 0)
         return with_jitter(self->backoff_ms);
     if (in_trouble(custodian))

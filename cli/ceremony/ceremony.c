@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/ceremony/installation.h"
+#include "common/san.h"
 #include "common/secret.h"
 
 #define SECRET_HEAP_BYTES ((size_t)4 << 20)
@@ -15,7 +16,7 @@ static bool in_any_group(const struct person *person, const struct config_list *
 {
     for (size_t i = 0; i < groups->count; i++) {
         /* A certificate's name is no group; nobody at a console is one. */
-        if (strncmp(groups->item[i], "san:", 4) != 0 && person_in_group(person, groups->item[i]))
+        if (!san_is_pattern(groups->item[i]) && person_in_group(person, groups->item[i]))
             return true;
     }
     return false;
@@ -25,7 +26,7 @@ static void name_groups(const struct config_list *groups, char out[static GROUPS
 {
     size_t used = strlen(out);
     for (size_t i = 0; i < groups->count && used < GROUPS_TEXT_BYTES; i++) {
-        if (strncmp(groups->item[i], "san:", 4) == 0)
+        if (san_is_pattern(groups->item[i]))
             continue;
         snprintf(out + used, GROUPS_TEXT_BYTES - used, "%s%s", used > 0 ? ", " : "",
                  groups->item[i]);

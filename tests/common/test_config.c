@@ -281,13 +281,15 @@ static void long_lines_are_taken_or_refused_whole(void **state)
     (void)state;
     char text[4096];
     /* 1022 bytes and the newline are the longest. */
-    snprintf(text, sizeof text, "[listen]\ntls = %01016d\n[audit]\nlookups = relaxed\n", 7);
+    snprintf(text, sizeof text,
+             "[hsm]\ntoken = pkcs11:token=a\ninit_args = %01010d\n[audit]\nlookups = relaxed\n", 7);
     struct config *config = load(text);
-    assert_int_equal(strlen(config->listen.tls), 1016);
+    assert_int_equal(strlen(config->hsm[0].init_args), 1010);
     assert_false(config->audit.lookups_required);
     config_free(&config);
-    snprintf(text, sizeof text, "[listen]\ntls = %01017d\n[audit]\nlookups = relaxed\n", 7);
-    check_refused(text, "x.conf:2:", "at most 1022 bytes");
+    snprintf(text, sizeof text,
+             "[hsm]\ntoken = pkcs11:token=a\ninit_args = %01011d\n[audit]\nlookups = relaxed\n", 7);
+    check_refused(text, "x.conf:3:", "at most 1022 bytes");
     snprintf(text, sizeof text, "[listen]\n; %03000d\n", 7);
     check_refused(text, "x.conf:2:", "at most 1022 bytes");
 
