@@ -179,7 +179,7 @@ static void check_chain_at_start(struct committer *committer)
 
 static void keep_head(struct committer *committer, const struct audit_record *last)
 {
-    if (committer->chain.code == SSO_OK &&
+    if (committer_chain(committer, NULL) == SSO_OK &&
         !audit_head_write(committer->state_directory, last, false))
         log_line(LOG_LEVEL_WARNING, "the audit head was not written", "folder",
                  committer->state_directory, NULL);
@@ -205,22 +205,24 @@ static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, 
     return store_audit_append(tx, chain->record, chain->count, err);
 }
 
-/* *begun: a job may be to blame for a failure; else the database is, and no job fares better. */
-static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, bool *begun,
+/* *undone: of a failure a job may be to blame, and nothing was done. Else the database is, and no
+ * job fares better; or the commit failed, which may have taken place, so that nothing is done
+ * again. */
+static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, bool *undone,
                                  struct sso_error *err)
 {
     struct chain chain = {0};
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(committer->store, STORE_WRITE, &tx, err);
-    *begun = rc == SSO_OK;
-    if (rc != SSO_OK || (rc = run_jobs(committer, tx, jobs, &chain, err)) != SSO_OK ||
-        (rc = store_commit(&tx, err)) != SSO_OK)
-        goto out;
-    for (size_t i = 0; i < chain.count; i++)
+    *undone = rc == SSO_OK;
+    if (rc == SSO_OK && (rc = run_jobs(committer, tx, jobs, &chain, err)) == SSO_OK) {
+        rc = store_commit(&tx, err);
+        *undone = rc != SSO_DATABASE_UNAVAILABLE;
+    }
+    for (size_t i = 0; rc == SSO_OK && i < chain.count; i++)
         *chain.origin[i] = chain.record[i];
-    if (chain.count > 0)
+    if (rc == SSO_OK && chain.count > 0)
         keep_head(committer, &chain.record[chain.count - 1]);
-out:
     chain_free(&chain);
     return rc;
 }
@@ -236,13 +238,13 @@ static void fail_jobs(struct job *jobs, const struct sso_error *why)
 /* Each in a transaction of its own, so that one cannot fail the others. */
 static void do_each(struct committer *committer, struct job *jobs, struct sso_error *problem)
 {
-    bool begun = true;
+    bool undone = true;
     enum sso_code rc = SSO_OK;
     for (struct job *job = jobs, *next; job != NULL; job = next) {
         next = job->next;
         job->next = NULL;
-        if (begun)
-            rc = commit_jobs(committer, job, &begun, problem);
+        if (undone)
+            rc = commit_jobs(committer, job, &undone, problem);
         if (rc != SSO_OK)
             fail_jobs(job, problem);
         job->next = next;
@@ -255,9 +257,9 @@ static void do_each(struct committer *committer, struct job *jobs, struct sso_er
 static void do_jobs(struct committer *committer, struct job *jobs)
 {
     struct sso_error problem = {0};
-    bool begun;
-    enum sso_code rc = commit_jobs(committer, jobs, &begun, &problem);
-    if (rc != SSO_OK && begun && jobs->next != NULL)
+    bool undone;
+    enum sso_code rc = commit_jobs(committer, jobs, &undone, &problem);
+    if (rc != SSO_OK && undone && jobs->next != NULL)
         do_each(committer, jobs, &problem);
     else if (rc != SSO_OK)
         fail_jobs(jobs, &problem);
