@@ -45,7 +45,14 @@ static void explain_refusal(const struct cli *cli, struct sso_error *err)
     struct sso_error why = *err;
     struct person person;
     const char *url = cli->config->client.url;
-    if ((url != NULL && url[0] != '\0') || person_by_uid(geteuid(), &person, NULL) != SSO_OK)
+    if (url != NULL && url[0] != '\0') {
+        (void)sso_fail(err, why.code,
+                       "%s; you are who the certificate %s says; roles come from [roles] of the "
+                       "custodian at %s and from the groups of the application",
+                       why.detail, cli->config->client.certificate, url);
+        return;
+    }
+    if (person_by_uid(geteuid(), &person, NULL) != SSO_OK)
         return;
     (void)sso_fail(err, why.code,
                    "%s; you are %s; roles come from [roles] of %s and from the groups of the "
@@ -71,7 +78,7 @@ static enum sso_code call(struct cli *cli, const struct api_request *request, js
             .timeout_ms = request->timeout_ms,
         };
         rc = client_request(cli->client, &client_call, reply, err);
-        if (rc == SSO_FORBIDDEN && err != NULL)
+        if (rc == SSO_FORBIDDEN && err != NULL && strstr(err->detail, "certificate") == NULL)
             explain_refusal(cli, err);
     }
     free(path);

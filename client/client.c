@@ -1,13 +1,13 @@
 #include "client/client.h"
 
 #include <ctype.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 
+#include "client/remote.h"
 #include "common/json.h"
 #include "common/secret.h"
 
@@ -19,7 +19,8 @@
 struct client {
     CURL *curl;
     char *base; /* "http://custodian" on the socket, else [client] url without a slash at its end */
-    char *where; /* for people: the socket's path or the URL */
+    char *where;                 /* for people: the socket's path or the URL */
+    const struct config *remote; /* NULL on the socket */
     char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -64,35 +65,14 @@ static enum sso_code setup_remote(struct client *client, const struct config *co
                                   struct sso_error *err)
 {
     const char *url = config->client.url;
-    if (strncmp(url, "https://", 8) != 0)
-        return sso_fail(err, SSO_CONFIG_ERROR, "[client] url must begin with https://");
+    client->remote = config;
     client->base = strdup(url);
     client->where = strdup(url);
     if (client->base == NULL || client->where == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the client");
     for (size_t end = strlen(client->base); end > 0 && client->base[end - 1] == '/'; end--)
         client->base[end - 1] = '\0';
-
-    CURL *curl = client->curl;
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
-    curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
-    const struct {
-        CURLoption option;
-        const char *file;
-    } files[] = {
-        {CURLOPT_CAINFO, config->client.ca},
-        {CURLOPT_SSLCERT, config->client.certificate},
-        {CURLOPT_SSLKEY, config->client.key},
-    };
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        if (files[i].file != NULL && files[i].file[0] != '\0' &&
-            curl_easy_setopt(curl, files[i].option, files[i].file) != CURLE_OK)
-            return sso_fail(err, SSO_CONFIG_ERROR, "[client]: libcurl does not take %s",
-                            files[i].file);
-    }
-    return SSO_OK;
+    return remote_set_up(client->curl, config, err);
 }
 
 static enum sso_code setup_socket(struct client *client, const struct config *config,
@@ -160,6 +140,11 @@ static enum sso_code curl_failure(struct client *client, CURLcode code,
     if (body->too_large)
         return sso_fail(err, SSO_TOO_LARGE, "the answer of the custodian is larger than %zu bytes",
                         REPLY_BYTES_MAX);
+    if (client->remote != NULL) {
+        enum sso_code rc = remote_failure(client->remote, code, why, err);
+        if (rc != SSO_OK)
+            return rc;
+    }
     switch (code) {
     case CURLE_COULDNT_CONNECT:
         return sso_fail(err, SSO_SERVICE_UNAVAILABLE,
@@ -170,8 +155,6 @@ static enum sso_code curl_failure(struct client *client, CURLcode code,
     case CURLE_OUT_OF_MEMORY:
     case CURLE_WRITE_ERROR:
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the answer of the custodian");
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CACERT_BADFILE:
     case CURLE_URL_MALFORMAT:
         return sso_fail(err, SSO_CONFIG_ERROR, "[client]: %s", why);
     default:

@@ -1,5 +1,5 @@
 /*
- * libsso-hsm: credentials of an application from a custodian on this host.
+ * libsso-hsm: credentials of an application from a custodian, on this host or over TLS.
  *
  *     struct sso_hsm *hsm = NULL;
  *     struct sso_hsm_credential *credential = NULL;
@@ -8,10 +8,11 @@
  *         sso_hsm_lookup(hsm, "billing", NULL, 0, &credential, &error) != SSO_HSM_OK)
  *         fprintf(stderr, "%s: %s\n", error.code, error.detail);
  *
- * The custodian knows the caller by his Unix user; docs/api.md says who may do what. A connection
- * is kept open and belongs to one thread at a time. What holds a secret is wiped when it is freed;
- * for that the library gives jansson an allocator that wipes, over malloc(3) and free(3), unless
- * the program has given it one of its own, which must then be over these as well.
+ * The custodian knows the caller by his Unix user, or by the names in his certificate
+ * (sso_hsm_open_tls); docs/api.md says who may do what. A connection is kept open and belongs to
+ * one thread at a time. What holds a secret is wiped when it is freed; for that the library gives
+ * jansson an allocator that wipes, over malloc(3) and free(3), unless the program has given it one
+ * of its own, which must then be over these as well.
  */
 #ifndef SSO_HSM_H
 #define SSO_HSM_H
@@ -44,6 +45,16 @@ struct sso_hsm_credential;
  * `error` may be NULL everywhere. */
 enum sso_hsm_result sso_hsm_open(const char *socket, struct sso_hsm **out,
                                  struct sso_hsm_error *error);
+/* A custodian on another host: TLS 1.3, with certificates on both sides. The files are PEM; the key
+ * has no passphrase, is readable by its owner alone (0400 or 0600), who is the caller or root. The
+ * custodian's certificate must be of an authority in `ca` and for the host of `url`. What is wrong
+ * with them is told by the first call that talks to the custodian, or here. */
+struct sso_hsm_tls {
+    const char *url; /* https://HOST:PORT, as in [client] url */
+    const char *certificate, *key, *ca;
+};
+enum sso_hsm_result sso_hsm_open_tls(const struct sso_hsm_tls *tls, struct sso_hsm **out,
+                                     struct sso_hsm_error *error);
 void sso_hsm_close(struct sso_hsm **hsm); /* NULL inside is fine, and is left behind */
 
 /* Looks a credential up in the clear. `principal` NULL: the caller's own (in a group application:

@@ -11,7 +11,7 @@
 #define SOCKET_DEFAULT "/run/sso-hsm/custodian.sock"
 
 struct sso_hsm {
-    struct config config; /* the socket and nothing else */
+    struct config config; /* the socket, or what [client] has, and nothing else */
     struct client *client;
 };
 
@@ -53,19 +53,21 @@ static enum sso_hsm_result tell(enum sso_code code, const struct sso_error *err,
     return result_of(code);
 }
 
-enum sso_hsm_result sso_hsm_open(const char *socket, struct sso_hsm **out,
-                                 struct sso_hsm_error *error)
+/* A text that is not there stays so: the client says which is missing. */
+static bool copy_text(const char *text, char **out)
+{
+    *out = text != NULL ? strdup(text) : NULL;
+    return text == NULL || *out != NULL;
+}
+
+/* `hsm` is new, with its configuration filled; NULL: no memory. */
+static enum sso_hsm_result open_client(struct sso_hsm *hsm, bool filled, struct sso_hsm **out,
+                                       struct sso_hsm_error *error)
 {
     struct sso_error err = {0};
-    enum sso_code rc = SSO_OK;
-    pthread_once(&allocator_once, install_allocator);
-    struct sso_hsm *hsm = calloc(1, sizeof *hsm);
-    if (hsm != NULL)
-        hsm->config.listen.socket = strdup(socket != NULL ? socket : SOCKET_DEFAULT);
-    if (hsm == NULL || hsm->config.listen.socket == NULL)
-        rc = sso_fail(&err, SSO_NO_MEMORY, "no memory for a connection");
-    else
-        rc = client_open(&hsm->config, &hsm->client, &err);
+    enum sso_code rc = hsm == NULL || !filled
+                           ? sso_fail(&err, SSO_NO_MEMORY, "no memory for a connection")
+                           : client_open(&hsm->config, &hsm->client, &err);
     if (rc == SSO_OK)
         *out = hsm;
     else
@@ -73,12 +75,41 @@ enum sso_hsm_result sso_hsm_open(const char *socket, struct sso_hsm **out,
     return tell(rc, &err, error);
 }
 
+enum sso_hsm_result sso_hsm_open(const char *socket, struct sso_hsm **out,
+                                 struct sso_hsm_error *error)
+{
+    pthread_once(&allocator_once, install_allocator);
+    struct sso_hsm *hsm = calloc(1, sizeof *hsm);
+    bool filled = hsm != NULL &&
+                  copy_text(socket != NULL ? socket : SOCKET_DEFAULT, &hsm->config.listen.socket);
+    return open_client(hsm, filled, out, error);
+}
+
+enum sso_hsm_result sso_hsm_open_tls(const struct sso_hsm_tls *tls, struct sso_hsm **out,
+                                     struct sso_hsm_error *error)
+{
+    pthread_once(&allocator_once, install_allocator);
+    struct sso_hsm *hsm = calloc(1, sizeof *hsm);
+    /* Without a URL it would be the socket: what is missing is told like what is wrong. */
+    const char *url = tls->url != NULL && tls->url[0] != '\0' ? tls->url : "nothing";
+    bool filled = hsm != NULL && copy_text(url, &hsm->config.client.url) &&
+                  copy_text(tls->certificate, &hsm->config.client.certificate) &&
+                  copy_text(tls->key, &hsm->config.client.key) &&
+                  copy_text(tls->ca, &hsm->config.client.ca);
+    return open_client(hsm, filled, out, error);
+}
+
 void sso_hsm_close(struct sso_hsm **hsm)
 {
     if (hsm == NULL || *hsm == NULL)
         return;
+    struct config *config = &(*hsm)->config;
     client_close(&(*hsm)->client);
-    free((*hsm)->config.listen.socket);
+    free(config->listen.socket);
+    free(config->client.url);
+    free(config->client.certificate);
+    free(config->client.key);
+    free(config->client.ca);
     free(*hsm);
     *hsm = NULL;
 }

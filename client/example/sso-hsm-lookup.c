@@ -4,9 +4,13 @@
  *
  *     cc sso-hsm-lookup.c $(pkg-config --cflags --libs sso-hsm) -o sso-hsm-lookup
  *     ./sso-hsm-lookup SOCKET APPLICATION [PRINCIPAL [set]]
+ *
+ * Instead of the socket https://HOST:PORT of a custodian on another host; then $CERTIFICATE, $KEY and
+ * $CA name the files to show and to believe.
  */
 #include <sso-hsm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int refused(const struct sso_hsm_error *error)
@@ -50,15 +54,24 @@ static int show(struct sso_hsm *hsm, const char *application, const char *princi
     return 0;
 }
 
+static enum sso_hsm_result open_at(const char *where, struct sso_hsm **hsm,
+                                   struct sso_hsm_error *error)
+{
+    if (strncmp(where, "https://", 8) != 0)
+        return sso_hsm_open(where, hsm, error);
+    const struct sso_hsm_tls tls = {where, getenv("CERTIFICATE"), getenv("KEY"), getenv("CA")};
+    return sso_hsm_open_tls(&tls, hsm, error);
+}
+
 int main(int argc, char **argv)
 {
     struct sso_hsm *hsm = NULL;
     struct sso_hsm_error error;
     if (argc < 3 || argc > 5) {
-        fprintf(stderr, "usage: %s SOCKET APPLICATION [PRINCIPAL [set]]\n", argv[0]);
+        fprintf(stderr, "usage: %s SOCKET|URL APPLICATION [PRINCIPAL [set]]\n", argv[0]);
         return 2;
     }
-    if (sso_hsm_open(argv[1], &hsm, &error) != SSO_HSM_OK)
+    if (open_at(argv[1], &hsm, &error) != SSO_HSM_OK)
         return refused(&error);
     int code = argc == 5 ? set(hsm, argv[2], argv[3]) : 0;
     if (code == 0)
