@@ -29,12 +29,13 @@ struct connection {
     struct tls *tls; /* NULL on the Unix socket */
     struct tls_peer over_tls;
     struct identity identity; /* of the peer, once it is known */
+    bool unknown;             /* accepted over TLS, and no certificate has said who it is */
     bool greets;              /* its TLS handshake goes on */
     struct evbuffer_cb_entry *input_watch, *output_watch;
     struct event *greeting; /* runs once the descriptor is known */
     struct event *deadline; /* absolute, for a request to arrive whole */
     int fd;
-    size_t ordinal; /* how many there were with it when it was accepted */
+    size_t ordinal; /* how many of known peers there were with it when it was known */
     struct peer_load *peer;
     size_t arriving_bytes; /* its part of the peer's */
     enum sso_code refused;
@@ -51,7 +52,7 @@ struct connections {
     void (*empty)(void *context);
     void *context;
     struct connection *first;
-    size_t count, greeting; /* greeting: of them in their TLS handshake */
+    size_t count, greeting, unknown; /* of them in their TLS handshake, and until its end */
     struct connection **by_fd;
     size_t by_fd_size;
     struct peer_load *peers;
@@ -123,6 +124,7 @@ static void connection_free(struct connection *connection)
         connection->peer->arriving_bytes -= connection->arriving_bytes;
     }
     all->greeting -= connection->greets;
+    all->unknown -= connection->unknown;
     if (connection->greeting != NULL)
         event_free(connection->greeting);
     if (connection->deadline != NULL)
@@ -292,11 +294,14 @@ static bool meet_peer(struct connection *connection)
 static void on_ready(void *argument)
 {
     struct connection *connection = argument;
-    connection->greets = false;
+    connection->greets = connection->unknown = false;
     connection->all->greeting--;
+    connection->ordinal = connection->all->count - --connection->all->unknown;
     event_del(connection->deadline);
-    if (!count_peer(connection))
-        hang_up(connection);
+    if (count_peer(connection))
+        return;
+    connection->refused = SSO_SERVICE_UNAVAILABLE; /* no memory; a request may be here already */
+    hang_up(connection);
 }
 
 /* Strangers take no more than a part of all connections, and where that is full it is the oldest
@@ -387,6 +392,7 @@ struct bufferevent *connections_accept(struct event_base *base, void *argument)
         return NULL; /* evhttp makes one itself: nobody counts it, and nothing is answered there */
     }
     connection->all = all;
+    connection->identity.uid = NO_UID;
     connection->stream = stream;
     connection->fd = -1;
     connection->greeting = event_new(base, -1, 0, on_greeting, connection);
@@ -395,7 +401,9 @@ struct bufferevent *connections_accept(struct event_base *base, void *argument)
     if (all->first != NULL)
         all->first->previous = connection;
     all->first = connection;
-    connection->ordinal = ++all->count;
+    connection->unknown = gate->tls != NULL;
+    all->unknown += connection->unknown;
+    connection->ordinal = ++all->count - all->unknown;
     metrics_connection(all->metrics, 1);
     bufferevent_incref(stream); /* until the greeting */
     event_active(connection->greeting, EV_TIMEOUT, 0);
@@ -448,7 +456,8 @@ void connection_reply(struct connection *connection, struct evhttp_request *http
 {
     event_del(connection->deadline);
     connection->exchange = NULL;
-    connection->peer->arriving_bytes -= connection->arriving_bytes;
+    if (connection->peer != NULL)
+        connection->peer->arriving_bytes -= connection->arriving_bytes;
     connection->arriving_bytes = 0;
     if (evbuffer_get_length(bufferevent_get_input(connection->stream)) > 0)
         arm_deadline(connection); /* the next request has begun to arrive */

@@ -271,6 +271,24 @@ def test_half_handshakes_cost_nothing_but_themselves(served):
     wait_for(lambda: b"sso_hsm_connections 1\n" in served.api("GET", "/metrics").body, "all are gone")
 
 
+def test_strangers_take_nobodys_place(served):
+    """However many are accepted at once, whoever is known is let in beside them."""
+    served.write_config(limits={"max_connections": 32})
+    served.start()
+    served.custodian.send_signal(signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        try:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(("127.0.0.1", tls_port(served))))
+            known = stack.enter_context(socket.socket(socket.AF_UNIX))
+            known.connect(str(served.socket))
+            known.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        finally:
+            served.custodian.send_signal(signal.SIGCONT)
+        known.settimeout(60)
+        assert known.recv(12) == b"HTTP/1.1 200"
+
+
 def test_limits_hold_per_certificate(served):
     served.write_config(limits={"max_connections_per_peer": 4})
     served.start()
