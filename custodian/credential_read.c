@@ -8,7 +8,6 @@
 #include "custodian/application_access.h"
 #include "custodian/credential_json.h"
 #include "custodian/custodian.h"
-#include "custodian/rotation_manager.h"
 
 /* What the read path keeps of one query while it is under way. */
 struct reading {
@@ -270,11 +269,8 @@ static void keys_unwrap(struct reader *reader)
     if (reader->unwraps == 0)
         return;
     struct sso_error batch = {0};
-    int64_t begun_us = rotation_manager_live_begin();
     batch.code = keyring_unwrap(reader->custodian->keyring, HSM_LIVE, reader->unwrap,
                                 reader->unwraps, reader->request->deadline_ms, &batch);
-    if (batch.code == SSO_OK)
-        rotation_manager_live_end(reader->custodian->rotation, begun_us, reader->unwraps);
     for (size_t i = 0; i < reader->count; i++) {
         struct reading *reading = &reader->reading[i];
         if (!failed(reading) && reading->unwrap != NULL)
@@ -331,6 +327,7 @@ enum sso_code credential_read(struct request *request, struct credential_query *
 {
     struct reader reader = {.request = request, .custodian = request->custodian, .count = count};
     enum sso_code rc;
+    request->looked_up += count;
     if ((rc = reader_allocate(&reader, queries, err)) == SSO_OK &&
         (rc = rows_load(&reader, false, err)) == SSO_OK &&
         (rc = cache_ask_all(&reader, err)) == SSO_OK) {

@@ -10,7 +10,6 @@
 #include "custodian/application_access.h"
 #include "custodian/custodian.h"
 #include "custodian/operations.h"
-#include "custodian/rotation_manager.h"
 
 /* The items that go through HSM and database together; at most one for each principal. Everything
  * that the committer's thread needs hangs here. */
@@ -207,12 +206,9 @@ static enum sso_code round_make(struct round *round, struct sso_error *err)
             wrap_budget_take(custodian->budget, round->generation, round->suite, round->count, err);
     if (rc != SSO_OK)
         return rc;
-    int64_t begun_us = rotation_manager_live_begin();
-    rc = keyring_make(custodian->keyring, HSM_LIVE, round->key, round->count,
-                      round->request->deadline_ms, err);
-    if (rc == SSO_OK)
-        rotation_manager_live_end(custodian->rotation, begun_us, round->count);
-    return rc;
+    round->request->written += round->count;
+    return keyring_make(custodian->keyring, HSM_LIVE, round->key, round->count,
+                        round->request->deadline_ms, err);
 }
 
 static void round_seal(struct round *round)

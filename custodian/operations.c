@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "custodian/custodian.h"
 #include "custodian/metrics.h"
+#include "custodian/rotation_manager.h"
 
 #define ADMINS (ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN)
 #define APP_ADMINS (ADMINS | ROLE_APP_ADMIN)
@@ -315,5 +316,7 @@ bool operations_end(struct request *request, const struct sso_error *recorded)
     }
     int64_t microseconds = metrics_now_microseconds() - request->begun_us;
     metrics_observe(request->custodian->metrics, request->operation, problem->code, microseconds);
+    if (problem->code == SSO_OK)
+        rotation_manager_answered(request->custodian->rotation, request, microseconds);
     return replaced;
 }

@@ -46,6 +46,7 @@ struct request {
     struct audit_record audit; /* target, row id and version are the operation's; the rest is filled
                                   before it runs */
     bool audited;              /* the operation had its record written with its own transaction */
+    size_t looked_up, written; /* credentials */
     struct sso_error problem;  /* how it ended; the reply says it */
 };
 

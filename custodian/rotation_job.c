@@ -32,10 +32,12 @@ struct rotation_job {
 
 /* --- what the engine asks of the custodian --- */
 
-static unsigned live_delay(void *context)
+static void live_requests(void *context, bool slowest, struct live_requests *out)
 {
     struct rotation_job *job = context;
-    return live_latency_delay(job->latency);
+    atomic_store(&job->latency->beside, !slowest);
+    out->any = live_latency_percent(job->latency, &out->percent);
+    out->count = atomic_load(&job->latency->count);
 }
 
 static enum sso_code open_target(void *context, uint32_t number, struct sso_error *err)
@@ -78,6 +80,7 @@ static void *run(void *context)
     if (rewrap_run(&job->engine, &problem) != SSO_OK)
         log_line(LOG_LEVEL_ERROR, "the rotation stopped", "reason", problem.detail, NULL);
     rotation_events_refresh(job->custodian);
+    atomic_store(&job->latency->beside, false);
     pthread_mutex_lock(&job->lock);
     job->running = false;
     pthread_cond_broadcast(&job->ended);
@@ -96,7 +99,7 @@ static void job_prepare(struct rotation_job *job, const struct rotation *rotatio
     engine->budget = custodian->budget;
     snprintf(engine->node, sizeof engine->node, "%s", custodian->node);
     engine->rotation = *rotation;
-    engine->live_delay_microseconds = live_delay;
+    engine->live_requests = live_requests;
     engine->open_target = open_target;
     engine->states_changed = states_changed;
     engine->may_write = may_write;

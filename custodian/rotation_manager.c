@@ -390,19 +390,15 @@ bool rotation_manager_running(struct rotation_manager *manager)
 
 /* --- what the engine yields to --- */
 
-#define COMPARABLE_BATCH_MAX 8
+#define COMPARABLE_MAX 4
+#define MICROSECONDS_MAX 1000000000
 
-int64_t rotation_manager_live_begin(void)
+void rotation_manager_answered(struct rotation_manager *manager, const struct request *request,
+                               int64_t microseconds)
 {
-    return live_latency_clock();
-}
-
-void rotation_manager_live_end(struct rotation_manager *manager, int64_t begun_microseconds,
-                               size_t batch)
-{
-    if (manager == NULL || batch > COMPARABLE_BATCH_MAX)
+    size_t count = request->looked_up + request->written;
+    if (manager == NULL || count == 0 || count > COMPARABLE_MAX || microseconds < 0)
         return;
-    int64_t took = live_latency_clock() - begun_microseconds;
-    unsigned microseconds = took < 0 ? 0 : took > 1000000000 ? 1000000000 : (unsigned)took;
-    live_latency_add(&manager->latency, microseconds, !rotation_job_running(manager->job));
+    live_latency_add(&manager->latency, request->written > 0 ? LIVE_WRITE : LIVE_LOOKUP,
+                     microseconds < MICROSECONDS_MAX ? (unsigned)microseconds : MICROSECONDS_MAX);
 }

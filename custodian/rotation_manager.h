@@ -43,11 +43,10 @@ enum sso_code rotation_manager_rate(struct rotation_manager *manager, struct req
  * "none" where there never was one. */
 enum sso_code rotation_manager_status(struct rotation_manager *manager, json_t **out,
                                       struct sso_error *err) __attribute__((warn_unused_result));
-/* Microseconds of a request's HSM call, for the engine to yield to (DESIGN §7): begin gives the
- * time, end counts the call where its batch was small enough to compare. `manager` may be NULL. */
-int64_t rotation_manager_live_begin(void);
-void rotation_manager_live_end(struct rotation_manager *manager, int64_t begun_microseconds,
-                               size_t batch);
+/* A request was answered, for the engine to yield to (DESIGN §7): counts where so few credentials
+ * were read or written that it can be compared. `manager` may be NULL. */
+void rotation_manager_answered(struct rotation_manager *manager, const struct request *request,
+                               int64_t microseconds);
 
 bool rotation_manager_running(struct rotation_manager *manager);
 

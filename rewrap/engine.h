@@ -122,8 +122,12 @@ bool engine_sleep(struct engine *engine, unsigned milliseconds);
 /* --- throttle.c: the rate cap, and yielding to live requests --- */
 struct throttle {
     struct engine *engine;
-    int64_t allowed_from_ms; /* boot clock: the next row may go */
-    unsigned yield_ms;
+    double allowed_from_ms; /* boot clock: the next row may go */
+    double pace;            /* rows a second, so as to give way; 0: nobody asks for anything */
+    bool was_too_fast;      /* the pace, at least once */
+    int64_t looked_ms;      /* boot clock: at live requests */
+    unsigned seen;          /* of them by then */
+    uint64_t rows;          /* that went since then */
 };
 /* How many rows the next batch may have. */
 size_t throttle_batch_rows(const struct throttle *throttle);

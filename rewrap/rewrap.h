@@ -17,6 +17,12 @@
 
 enum rewrap_request { REWRAP_GO, REWRAP_PAUSE, REWRAP_CANCEL, REWRAP_STOP };
 
+struct live_requests {
+    bool any;         /* in the last second */
+    unsigned percent; /* of the time that they usually take; 0: not known */
+    unsigned count;   /* goes up by one with each */
+};
+
 struct rewrap_job {
     struct store *store;
     struct keyring *keyring;
@@ -32,9 +38,9 @@ struct rewrap_job {
     atomic_int request; /* enum rewrap_request */
     atomic_uint rate;   /* rows per second; 0: no cap; goes into the row with the next commit */
 
-    /* Microseconds by which live requests are slower than usual; NULL where nobody measures. The
-     * engine backs off. */
-    unsigned (*live_delay_microseconds)(void *context);
+    /* How live requests fare; NULL where nobody measures. The engine backs off. `slowest`: it gives
+     * way as far as it can, and what they take now is not its doing. */
+    void (*live_requests)(void *context, bool slowest, struct live_requests *out);
     /* Makes the workers of all pools open the target generation (phase prepare); it is known to the
      * keyring when this returns SSO_OK. */
     enum sso_code (*open_target)(void *context, uint32_t number, struct sso_error *err);

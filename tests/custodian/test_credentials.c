@@ -121,19 +121,6 @@ const char *peer_first_group(struct peer_directory *directory, const struct peer
     return application->user_group_count != 0 ? application->users[0] : NULL;
 }
 
-int64_t rotation_manager_live_begin(void)
-{
-    return 0;
-}
-
-void rotation_manager_live_end(struct rotation_manager *manager, int64_t begun_microseconds,
-                               size_t batch)
-{
-    (void)manager;
-    (void)begun_microseconds;
-    (void)batch;
-}
-
 /* --- the installation --- */
 
 static void insert_setting(struct fixture *f, struct store_tx *tx, const char *name,

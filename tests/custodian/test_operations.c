@@ -13,6 +13,7 @@
 #include "common/secret.h"
 #include "custodian/custodian.h"
 #include "custodian/metrics.h"
+#include "custodian/rotation_manager.h"
 #include "custodian/operations.h"
 
 /* --- the parts that stand still --- */
@@ -82,6 +83,14 @@ void committer_post(struct committer *committer, const struct audit_record *reco
 int64_t metrics_now_microseconds(void)
 {
     return 0;
+}
+
+void rotation_manager_answered(struct rotation_manager *manager, const struct request *request,
+                               int64_t microseconds)
+{
+    (void)manager;
+    (void)request;
+    (void)microseconds;
 }
 
 void metrics_observe(struct metrics *metrics, const struct operation *operation, enum sso_code code,

@@ -307,11 +307,12 @@ static void changes_what_nobody_runs(void **state)
 
 static atomic_uint asked_for_delay;
 
-static unsigned always_slow(void *context)
+static void always_slow(void *context, bool slowest, struct live_requests *out)
 {
     (void)context;
-    atomic_fetch_add(&asked_for_delay, 1);
-    return 10000;
+    (void)slowest;
+    *out = (struct live_requests){
+        .any = true, .percent = 10000, .count = 100 * atomic_fetch_add(&asked_for_delay, 1)};
 }
 
 static void gives_way_but_goes_on(void **state)
@@ -320,12 +321,12 @@ static void gives_way_but_goes_on(void **state)
     struct installation in;
     struct rewrap_job job;
     installation_make(&in, SUITE_AES256_KW);
-    add_credentials(&in, 0, ROWS);
+    add_credentials(&in, 0, 600);
     for (int full_speed = 0; full_speed < 2; full_speed++) {
         atomic_store(&asked_for_delay, 0);
         plan_job(&in, &job, make_generation(&in, SUITE_AES256_KW),
                  &(struct rotation){.full_speed = full_speed == 1});
-        job.live_delay_microseconds = always_slow;
+        job.live_requests = always_slow;
         OK(rewrap_run(&job, &problem));
         assert_int_equal(job.rotation.state, ROTATION_COMPLETED);
         assert_int_equal(atomic_load(&asked_for_delay) == 0, full_speed);
