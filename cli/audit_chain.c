@@ -11,6 +11,7 @@
 
 struct chain {
     struct store_tx *tx;
+    const struct audit_head *base;
     const char *node;
     const struct chain_anchor *anchor;
     size_t anchor_count;
@@ -57,6 +58,16 @@ static const struct audit_record *stray_for(const struct chain *chain, uint64_t 
     return NULL;
 }
 
+static void compare_anchors(struct chain *chain, uint64_t number, const uint8_t *hash)
+{
+    for (size_t i = 0; i < chain->anchor_count; i++) {
+        if (chain->anchor[i].number == number &&
+            memcmp(chain->anchor[i].hash, hash, AUDIT_HASH_BYTES) != 0)
+            add_finding(chain, number, "changed", "the hash is not the one in %s",
+                        chain->anchor[i].where);
+    }
+}
+
 static void take_record(struct chain *chain, const struct audit_record *record)
 {
     const struct audit_record *right = record;
@@ -82,18 +93,14 @@ static void take_record(struct chain *chain, const struct audit_record *record)
     memcpy(chain->previous, right->hash, AUDIT_HASH_BYTES);
     chain->number = record->number;
     chain->count++;
-    for (size_t i = 0; i < chain->anchor_count; i++) {
-        if (chain->anchor[i].number == record->number &&
-            memcmp(chain->anchor[i].hash, record->hash, AUDIT_HASH_BYTES) != 0)
-            add_finding(chain, record->number, "changed", "the hash is not the one in %s",
-                        chain->anchor[i].where);
-    }
+    compare_anchors(chain, record->number, record->hash);
 }
 
 static enum sso_code walk(struct chain *chain, struct sso_error *err)
 {
-    memset(chain->previous, 0, sizeof chain->previous);
-    chain->number = chain->count = 0;
+    memcpy(chain->previous, chain->base->hash, sizeof chain->previous);
+    chain->number = chain->base->number;
+    chain->count = 0;
     for (;;) {
         struct audit_record *records = NULL;
         size_t count = 0;
@@ -107,16 +114,22 @@ static enum sso_code walk(struct chain *chain, struct sso_error *err)
     }
 }
 
-enum sso_code chain_verify(struct store_tx *tx, const char *node,
+enum sso_code chain_verify(struct store_tx *tx, const struct audit_head *base,
                            const struct chain_anchor *anchors, size_t anchor_count,
                            json_t *findings, uint64_t *records, struct sso_error *err)
 {
-    struct chain chain = {.tx = tx, .node = node, .anchor = anchors, .anchor_count = anchor_count};
+    struct chain chain = {.tx = tx,
+                          .base = base,
+                          .node = base->node,
+                          .anchor = anchors,
+                          .anchor_count = anchor_count};
     chain.stray = calloc(STRAYS_MAX, sizeof *chain.stray);
     if (chain.stray == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for audit records");
     enum sso_code rc = walk(&chain, err);
     chain.findings = findings;
+    if (base->number > 0)
+        compare_anchors(&chain, base->number, base->hash);
     if (rc == SSO_OK)
         rc = walk(&chain, err);
     for (size_t i = 0; rc == SSO_OK && i < anchor_count; i++) {

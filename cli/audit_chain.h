@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "common/audit_record.h"
+#include "common/audit_head.h"
 #include "common/error.h"
 #include "store/store.h"
 
@@ -15,8 +15,9 @@ struct chain_anchor {
     const char *where; /* for the text of a finding */
 };
 
-/* Adds the findings of one chain to the array `findings`, and its records to *records. */
-enum sso_code chain_verify(struct store_tx *tx, const char *node,
+/* Adds the findings of one chain to the array `findings`, and its records to *records. `base` names
+ * the node, and the record after which its chain begins: number 0 where nothing was pruned. */
+enum sso_code chain_verify(struct store_tx *tx, const struct audit_head *base,
                            const struct chain_anchor *anchors, size_t anchor_count,
                            json_t *findings, uint64_t *records, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/audit_base.h"
 #include "common/encode.h"
 
 struct verification {
@@ -16,6 +17,10 @@ struct verification {
     bool *good;                  /* for each key */
     struct audit_record *record; /* for each key: that announces it, number 0 where none does */
     size_t key_count;
+    struct audit_base *base;
+    bool *signed_base; /* for each base: a good signature names it */
+    size_t base_count;
+    uint64_t pruned;                /* signatures up to this number may be gone */
     char told[AUDIT_HEADS_MAX][65]; /* nodes whose chain is not the signed one: told of once */
     size_t told_count;
 };
@@ -63,16 +68,15 @@ static enum sso_code read_keys(struct verification *self, struct sso_error *err)
             rc = sso_fail(err, SSO_NO_MEMORY, "no memory for audit keys");
     }
     for (size_t k = 0; rc == SSO_OK && k < self->key_count; k++) {
-        uint8_t fingerprint[AUDIT_DIGEST_BYTES];
-        char id[2 * AUDIT_KEY_ID_BYTES + 1], print[2 * AUDIT_DIGEST_BYTES + 1], target[128];
+        char id[2 * AUDIT_KEY_ID_BYTES + 1], target[AUDIT_KEY_TARGET_SIZE];
         name_key(&self->key[k], id);
-        audit_key_fingerprint(&self->key[k], fingerprint);
-        hex_encode(fingerprint, sizeof fingerprint, print);
-        snprintf(target, sizeof target, "%s %s", id, print);
+        audit_key_target(&self->key[k], target);
         for (size_t i = 0; i < count; i++)
             if (strcmp(records[i].target, target) == 0 && self->record[k].number == 0)
                 self->record[k] = records[i];
-        bool announced = self->record[k].number != 0 && strcmp(self->record[k].how, "console") == 0;
+        const char *how = self->record[k].how;
+        bool again = self->base_count > 0 && strcmp(how, AUDIT_KEY_AGAIN) == 0;
+        bool announced = self->record[k].number != 0 && (strcmp(how, "console") == 0 || again);
         self->good[k] =
             self->anchor->key_count > 0 ? in_anchor(self->anchor, &self->key[k]) : announced;
         if (self->record[k].number == 0)
@@ -110,6 +114,23 @@ static bool told_before(struct verification *self, const char *node)
     return false;
 }
 
+/* Was the record pruned, or is it the last that was? Then *holds says what can be said. */
+static bool before_base(struct verification *self, const struct audit_signature *signature,
+                        const struct audit_head *head, bool *holds)
+{
+    for (size_t i = 0; i < self->base_count; i++) {
+        const struct audit_base *base = &self->base[i];
+        if (strcmp(base->last.node, head->node) != 0 || head->number > base->last.number)
+            continue;
+        *holds = head->number < base->last.number ||
+                 memcmp(head->hash, base->last.hash, sizeof head->hash) == 0;
+        if (*holds && head->number == base->last.number && signature->number == base->signature)
+            self->signed_base[i] = true;
+        return true;
+    }
+    return false;
+}
+
 static enum sso_code check_heads(struct verification *self, const struct audit_signature *signature,
                                  struct sso_error *err)
 {
@@ -118,7 +139,8 @@ static enum sso_code check_heads(struct verification *self, const struct audit_s
     for (size_t i = 0; rc == SSO_OK && i < signature->head_count; i++) {
         const struct audit_head *head = &signature->head[i];
         bool holds = false;
-        rc = store_audit_holds(self->tx, head, &holds, err);
+        if (!before_base(self, signature, head, &holds))
+            rc = store_audit_holds(self->tx, head, &holds, err);
         if (rc == SSO_OK && holds)
             json_object_set_new(self->through, head->node, json_integer((json_int_t)head->number));
         else if (rc == SSO_OK && !told_before(self, head->node))
@@ -166,14 +188,56 @@ static enum sso_code check_all(struct verification *self, struct sso_error *err)
         rc = store_audit_signature_next(self->tx, last, signature, err);
         if (rc != SSO_OK || signature->number <= last)
             break;
-        if (signature->number != last + 1)
-            add_finding(self, "", last + 1, "signatures %llu to %llu are missing",
-                        (unsigned long long)last + 1, (unsigned long long)signature->number - 1);
+        uint64_t expected = (last > self->pruned ? last : self->pruned) + 1;
+        if (signature->number > expected)
+            add_finding(self, "", expected, "signatures %llu to %llu are missing",
+                        (unsigned long long)expected, (unsigned long long)signature->number - 1);
         last = signature->number;
         rc = check_signature(self, signature, err);
     }
     free(signature);
     return rc;
+}
+
+/* A base is believed where a signature names it and a record announces it: else what stood before
+ * it was taken away. */
+static enum sso_code read_bases(struct verification *self, struct audit_record **records,
+                                size_t *count, struct sso_error *err)
+{
+    enum sso_code rc = store_audit_base_list(self->tx, &self->base, &self->base_count, err);
+    if (rc == SSO_OK)
+        rc = store_audit_of_operation(self->tx, AUDIT_PRUNE_OPERATION, records, count, err);
+    self->signed_base = calloc(self->base_count + 1, sizeof *self->signed_base);
+    if (rc == SSO_OK && self->signed_base == NULL)
+        rc = sso_fail(err, SSO_NO_MEMORY, "no memory to verify what was pruned");
+    for (size_t i = 0; rc == SSO_OK && i < *count; i++) {
+        uint64_t through = audit_signatures_through((*records)[i].target);
+        if (through > self->pruned)
+            self->pruned = through;
+    }
+    return rc;
+}
+
+static void check_bases(struct verification *self, const struct audit_record *records, size_t count)
+{
+    for (size_t b = 0; b < self->base_count; b++) {
+        const struct audit_base *base = &self->base[b];
+        char target[AUDIT_BASE_TARGET_SIZE];
+        bool announced = false;
+        audit_base_target(base, target);
+        for (size_t i = 0; i < count; i++)
+            announced = announced || (strcmp(records[i].target, target) == 0 &&
+                                      strcmp(records[i].outcome, "ok") == 0);
+        if (announced && self->signed_base[b])
+            continue;
+        json_array_append_new(
+            self->findings,
+            json_pack("{s:s, s:i, s:s, s:s}", "node", base->last.node, "number", 1, "kind",
+                      "missing", "detail",
+                      announced ? "the chain begins after a record that no signature names"
+                                : "the chain begins after a record, and no record tells that those "
+                                  "before it were pruned"));
+    }
 }
 
 enum sso_code signatures_verify(struct store_tx *tx, const struct audit_anchor *anchor,
@@ -187,16 +251,25 @@ enum sso_code signatures_verify(struct store_tx *tx, const struct audit_anchor *
     self->anchor = anchor;
     self->findings = findings;
     self->through = through;
+    struct audit_record *pruned = NULL;
+    size_t pruned_count = 0;
     enum sso_code rc = store_system_get(tx, &self->system, err);
+    if (rc == SSO_OK)
+        rc = read_bases(self, &pruned, &pruned_count, err);
     if (rc == SSO_OK)
         rc = read_keys(self, err);
     if (rc == SSO_OK)
         rc = check_all(self, err);
+    if (rc == SSO_OK)
+        check_bases(self, pruned, pruned_count);
+    free(pruned);
     for (size_t k = 0; rc == SSO_OK && k < self->key_count; k++)
         if (self->good[k] && keys->key_count < ANCHOR_KEYS_MAX)
             audit_key_fingerprint(&self->key[k], keys->key[keys->key_count++]);
     free(self->key);
     free(self->good);
+    free(self->base);
+    free(self->signed_base);
     free(self->record);
     free(self);
     return rc;

@@ -16,6 +16,8 @@ struct report {
     struct audit_head kept;     /* in the state directory: custodian and direct commands write it */
     struct audit_anchor *known; /* --anchor; empty where there is none */
     struct audit_anchor *found; /* heads and good keys, for --new-anchor */
+    struct audit_base *base;    /* where chains begin that were pruned; believed afterwards */
+    size_t base_count;
     json_t *findings, *through;
     uint64_t records;
 };
@@ -26,6 +28,17 @@ static void add_anchor(struct chain_anchor *anchors, size_t *count, const struct
     struct chain_anchor *anchor = &anchors[(*count)++];
     *anchor = (struct chain_anchor){.number = head->number, .where = where};
     memcpy(anchor->hash, head->hash, sizeof anchor->hash);
+}
+
+/* Zeros but for the name where nothing of the chain was pruned. */
+static struct audit_head base_of(const struct report *report, const char *node)
+{
+    struct audit_head base = {0};
+    for (size_t i = 0; i < report->base_count; i++)
+        if (strcmp(report->base[i].last.node, node) == 0)
+            return report->base[i].last;
+    snprintf(base.node, sizeof base.node, "%s", node);
+    return base;
 }
 
 static enum sso_code verify_node(struct store_tx *tx, struct report *report,
@@ -41,8 +54,9 @@ static enum sso_code verify_node(struct store_tx *tx, struct report *report,
     for (size_t i = 0; i < report->known->head_count; i++)
         if (strcmp(report->known->head[i].node, head->node) == 0)
             add_anchor(anchors, &count, &report->known->head[i], "the anchor");
+    const struct audit_head base = base_of(report, head->node);
     enum sso_code rc =
-        chain_verify(tx, head->node, anchors, count, report->findings, &report->records, err);
+        chain_verify(tx, &base, anchors, count, report->findings, &report->records, err);
     free(anchors);
     if (head->number > 0 && report->found->head_count < ANCHOR_HEADS_MAX)
         report->found->head[report->found->head_count++] = *head;
@@ -62,7 +76,9 @@ static enum sso_code verify_all(struct store_tx *tx, struct report *report, stru
     struct audit_head *heads = NULL;
     size_t count = 0;
     const struct audit_anchor *known = report->known;
-    enum sso_code rc = store_audit_heads(tx, &heads, &count, err);
+    enum sso_code rc = store_audit_base_list(tx, &report->base, &report->base_count, err);
+    if (rc == SSO_OK)
+        rc = store_audit_heads(tx, &heads, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
         rc = verify_node(tx, report, &heads[i], err);
     /* A chain that is gone altogether has no head in the database. */
@@ -170,6 +186,7 @@ COMMAND_FUNCTION(command_audit_verify)
     rc = report.known != NULL && report.found != NULL
              ? run(cli, anchor, new_anchor, &report, err)
              : sso_fail(err, SSO_NO_MEMORY, "no memory to verify the audit");
+    free(report.base);
     free(report.known);
     free(report.found);
     json_decref(report.findings);

@@ -101,6 +101,7 @@ COMMAND_FUNCTION(command_settings_confirm);
 COMMAND_FUNCTION(command_audit_list);
 COMMAND_FUNCTION(command_audit_export);
 COMMAND_FUNCTION(command_audit_verify);
+COMMAND_FUNCTION(command_audit_prune);
 COMMAND_FUNCTION(command_db_check);
 
 #endif

@@ -343,9 +343,9 @@ const struct command command_table[] = {
      "Changes settings, all of them or none. They count within cluster.poll_interval, without a\n"
      "restart. system.enabled=no refuses lookups and writes of credentials at once; the work of\n"
      "administrators goes on. Where keys.dual_control is yes, lowering keys.dual_control,\n"
-     "audit.lookups or keys.retired_keep and raising cluster.offline_grace is only proposed, with\n"
-     "all that was asked for in the same call (exit 1, confirmation_needed). A proposal is\n"
-     "withdrawn by setting the value that is there.\n",
+     "audit.lookups, audit.keep or keys.retired_keep and raising cluster.offline_grace is only\n"
+     "proposed, with all that was asked for in the same call (exit 1, confirmation_needed). A\n"
+     "proposal is withdrawn by setting the value that is there.\n",
      command_settings_set},
     {"settings confirm", COMMAND_API, "[NAME …]",
      "Confirms what another SSO administrator proposed; default: all that is proposed.\n",
@@ -363,6 +363,13 @@ const struct command command_table[] = {
      "\n"
      "  --node NAME     of this node only\n",
      command_audit_export},
+    {"audit prune", COMMAND_API, "FILE",
+     "Takes the records of FILE, which audit export wrote, out of the database: those that are\n"
+     "older than the setting audit.keep, up to the last head that the audit key signed. FILE is\n"
+     "read whole before, and its chain recomputed. Keep it: the records are nowhere else. From "
+     "then\n"
+     "on the chain begins after the last record taken away, which audit verify knows.\n",
+     command_audit_prune},
     {"audit verify", COMMAND_DIRECT, "[--anchor FILE] [--new-anchor FILE]",
      "Recomputes the audit chain of every node and checks what was signed of it, without an HSM.\n"
      "Compares it with the head that this node keeps in its state directory, and names what was\n"

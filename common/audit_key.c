@@ -48,6 +48,16 @@ static EVP_PKEY *public_key(const struct audit_key *key)
     return out;
 }
 
+void audit_key_target(const struct audit_key *key, char out[static AUDIT_KEY_TARGET_SIZE])
+{
+    uint8_t fingerprint[AUDIT_DIGEST_BYTES];
+    char id[2 * AUDIT_KEY_ID_BYTES + 1], print[2 * AUDIT_DIGEST_BYTES + 1];
+    audit_key_fingerprint(key, fingerprint);
+    hex_encode(key->id, sizeof key->id, id);
+    hex_encode(fingerprint, sizeof fingerprint, print);
+    snprintf(out, AUDIT_KEY_TARGET_SIZE, "%s %s", id, print);
+}
+
 bool audit_key_pem(const struct audit_key *key, char out[static AUDIT_KEY_PEM_SIZE])
 {
     EVP_PKEY *pkey = public_key(key);

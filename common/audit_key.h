@@ -24,6 +24,7 @@
 
 /* The record that announces a key: its target is id and fingerprint, in hex. */
 #define AUDIT_KEY_OPERATION "audit.key"
+#define AUDIT_KEY_TARGET_SIZE 128
 
 /* A row of the database: never changed once it is there. */
 struct audit_key {
@@ -53,6 +54,9 @@ void audit_key_label(const uint8_t system_id[static SYSTEM_ID_BYTES],
 /* SHA-256 of the public point: what people compare and what stands in the record that announces
  * the key. */
 void audit_key_fingerprint(const struct audit_key *key, uint8_t out[static AUDIT_DIGEST_BYTES]);
+
+/* The target of that record. */
+void audit_key_target(const struct audit_key *key, char out[static AUDIT_KEY_TARGET_SIZE]);
 
 /* SubjectPublicKeyInfo (RFC 5480) in PEM, for openssl(1) and a backup file. */
 #define AUDIT_KEY_PEM_SIZE 256

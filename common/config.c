@@ -9,6 +9,7 @@
 
 #include "common/config_file.h"
 #include "common/config_keys.h"
+#include "common/policy.h"
 
 #define DEFAULT_FILE "/etc/sso-hsm/custodian.conf"
 #define DEFAULT_STATE_DIRECTORY "/var/lib/sso-hsm"
@@ -205,6 +206,7 @@ size_t config_initial_settings(const struct config *config,
     n = add_duration(out, n, "cache.lease", config->cache.lease_ms);
     n = add(out, n, "audit.lookups", config->audit.lookups_required ? "required" : "relaxed");
     n = add(out, n, "audit.journal", config->audit.journal);
+    n = add_duration(out, n, SETTING_AUDIT_KEEP, config->audit.keep_ms);
     n = add_duration(out, n, "keys.drill_interval", config->keys.drill_interval_ms);
     n = add_duration(out, n, "keys.retired_keep", config->keys.retired_keep_ms);
     n = add(out, n, "keys.dual_control", config->keys.dual_control ? "yes" : "no");

@@ -69,6 +69,7 @@ struct config {
     struct {
         bool lookups_required;
         char *journal; /* best-effort, required, off */
+        uint64_t keep_ms;
     } audit;
     struct {
         uint64_t drill_interval_ms, retired_keep_ms;

@@ -94,6 +94,7 @@ const struct config_key config_keys[] = {
 
     KEY_AS(audit, "lookups", lookups_required, config_bool, "required",
            WORDS("required|relaxed")),
+    KEY_AS(audit, "keep", keep_ms, config_duration64, "3650d", RANGE(SECOND_MS, YEARS_MS)),
     KEY(audit, journal, config_word, "best-effort", WORDS("best-effort|required|off")),
 
     KEY_AS(keys, "drill_interval", drill_interval_ms, config_duration64, "365d",

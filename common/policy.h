@@ -81,6 +81,7 @@ struct setting {
 /* Settings that always exist; a missing one is tampering, not a default. Values as in the
  * configuration file. */
 #define SETTING_SYSTEM_ENABLED "system.enabled" /* yes, no */
+#define SETTING_AUDIT_KEEP "audit.keep" /* a duration */
 #define SETTING_REVOCATION "system.revocation"  /* a number that only rises */
 
 /* Holds the policy key in locked memory. Thread-safe for reading once filled. */

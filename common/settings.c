@@ -30,6 +30,7 @@ static const struct setting_row rows[] = {
     {"cache.lease", NULL, GUARD_NONE},
     {"audit.lookups", NULL, GUARD_LOWERING},
     {"audit.journal", NULL, GUARD_NONE},
+    {SETTING_AUDIT_KEEP, NULL, GUARD_LOWERING},
     {"keys.drill_interval", NULL, GUARD_NONE},
     {"keys.retired_keep", NULL, GUARD_LOWERING},
     {SETTING_DUAL_CONTROL, NULL, GUARD_LOWERING},

@@ -101,6 +101,7 @@ const struct operation operations[] = {
      op_settings_confirm},
 
     {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, BODY_SMALL, op_audit_list},
+    {"POST", "/v1/audit:prune", "audit.prune", ROLE_SSO_ADMIN, WRITES, BODY_SMALL, op_audit_prune},
     {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, BODY_SMALL,
      op_pin_reset},
 };

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/audit_base.h"
 #include "common/audit_head.h"
 #include "common/audit_key.h"
 #include "common/audit_record.h"
@@ -55,6 +56,21 @@ enum sso_code store_audit_signature_insert(struct store_tx *tx,
  * empty, so that its signature does not fit. */
 enum sso_code store_audit_signature_next(struct store_tx *tx, uint64_t after,
                                          struct audit_signature *out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
+/* Where chains begin that were pruned, by node. What cannot be read is empty. */
+enum sso_code store_audit_base_list(struct store_tx *tx, struct audit_base **out, size_t *count,
+                                    struct sso_error *err) __attribute__((warn_unused_result));
+/* In place of the one that its node had. */
+enum sso_code store_audit_base_put(struct store_tx *tx, const struct audit_base *base,
+                                   struct sso_error *err) __attribute__((warn_unused_result));
+/* Deletes the first records of a chain, or the first signatures, up to the number `through` and at
+ * most `limit` at a time; how many. */
+enum sso_code store_audit_prune(struct store_tx *tx, const char *node, uint64_t through,
+                                size_t limit, uint64_t *pruned, struct sso_error *err)
+    __attribute__((warn_unused_result));
+enum sso_code store_audit_prune_signatures(struct store_tx *tx, uint64_t through, size_t limit,
+                                           uint64_t *pruned, struct sso_error *err)
     __attribute__((warn_unused_result));
 
 /* For whoever signs: the heads as they are now, under the next number. *news: they are not those of

@@ -172,6 +172,16 @@ struct store_audit_key_ops {
                                     struct audit_signature *out, struct sso_error *err);
 };
 
+struct store_audit_base_ops {
+    enum sso_code (*list)(struct store_tx *tx, struct audit_base **out, size_t *count,
+                          struct sso_error *err);
+    enum sso_code (*put)(struct store_tx *tx, const struct audit_base *base, struct sso_error *err);
+    enum sso_code (*prune)(struct store_tx *tx, const char *node, uint64_t through, size_t limit,
+                           uint64_t *pruned, struct sso_error *err);
+    enum sso_code (*prune_signatures)(struct store_tx *tx, uint64_t through, size_t limit,
+                                      uint64_t *pruned, struct sso_error *err);
+};
+
 struct store_destruction_ops {
     enum sso_code (*get)(struct store_tx *tx, uint32_t number, struct destruction *out,
                          struct sso_error *err);
@@ -225,6 +235,7 @@ struct store_ops {
     const struct store_exposed_ops *exposed;
     const struct store_audit_ops *audit;
     const struct store_audit_key_ops *audit_key;
+    const struct store_audit_base_ops *audit_base;
     const struct store_destruction_ops *destruction;
     const struct store_refusal_ops *refusal;
 };

@@ -413,6 +413,36 @@ enum sso_code store_audit_of_operation(struct store_tx *tx, const char *operatio
     return tx->store->ops->audit->of_operation(tx, operation, out, count, err);
 }
 
+enum sso_code store_audit_base_list(struct store_tx *tx, struct audit_base **out, size_t *count,
+                                    struct sso_error *err)
+{
+    return tx->store->ops->audit_base->list(tx, out, count, err);
+}
+
+enum sso_code store_audit_base_put(struct store_tx *tx, const struct audit_base *base,
+                                   struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->audit_base->put(tx, base, err);
+}
+
+enum sso_code store_audit_prune(struct store_tx *tx, const char *node, uint64_t through,
+                                size_t limit, uint64_t *pruned, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc
+                        : tx->store->ops->audit_base->prune(tx, node, through, limit, pruned, err);
+}
+
+enum sso_code store_audit_prune_signatures(struct store_tx *tx, uint64_t through, size_t limit,
+                                           uint64_t *pruned, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK
+               ? rc
+               : tx->store->ops->audit_base->prune_signatures(tx, through, limit, pruned, err);
+}
+
 enum sso_code store_destruction_get(struct store_tx *tx, uint32_t number, struct destruction *out,
                                     struct sso_error *err)
 {

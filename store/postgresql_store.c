@@ -147,6 +147,7 @@ const struct store_ops postgresql_store_ops = {
     .exposed = &sql_exposed_ops,
     .audit = &sql_audit_ops,
     .audit_key = &sql_audit_key_ops,
+    .audit_base = &sql_audit_base_ops,
     .destruction = &sql_destruction_ops,
     .refusal = &sql_refusal_ops,
 };

@@ -17,6 +17,7 @@ extern const struct store_quarantine_ops sql_quarantine_ops;
 extern const struct store_exposed_ops sql_exposed_ops;
 extern const struct store_audit_ops sql_audit_ops;
 extern const struct store_audit_key_ops sql_audit_key_ops;
+extern const struct store_audit_base_ops sql_audit_base_ops;
 extern const struct store_destruction_ops sql_destruction_ops;
 extern const struct store_refusal_ops sql_refusal_ops;
 

@@ -39,6 +39,7 @@ struct comparison {
     size_t places, used;
     struct sweep *sweep;
     size_t sweeps;
+    int64_t pruned_ms; /* of rows that are as old as this the audit need not know any more */
 };
 
 static const uint8_t no_row[ROW_ID_BYTES];
@@ -164,13 +165,20 @@ static enum sso_code read_chain(struct comparison *self, const char *name, size_
 static enum sso_code read_audit(struct comparison *self, struct sso_error *err)
 {
     struct audit_head *heads = NULL;
-    size_t count = 0;
+    struct audit_base *bases = NULL;
+    size_t count = 0, base_count = 0;
     enum sso_code rc = store_audit_heads(self->tx, &heads, &count, err);
+    if (rc == SSO_OK)
+        rc = store_audit_base_list(self->tx, &bases, &base_count, err);
+    for (size_t i = 0; rc == SSO_OK && i < base_count; i++)
+        if (bases[i].time_ms > self->pruned_ms)
+            self->pruned_ms = bases[i].time_ms;
     if (rc == SSO_OK)
         rc = grow(self, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
         rc = read_chain(self, heads[i].node, i, err);
     free(heads);
+    free(bases);
     return rc;
 }
 
@@ -216,8 +224,9 @@ static void compare_row(struct comparison *self, const struct credential_row *ro
 {
     struct history *history = find(self->place, self->places, row->row_id);
     if (memcmp(history->row_id, no_row, ROW_ID_BYTES) == 0) {
-        add(self, row, SSO_POLICY_TAMPERED,
-            "the audit knows nothing of this row: it was written outside sso-hsm");
+        if (row->format == 0 || row->updated_ms > self->pruned_ms)
+            add(self, row, SSO_POLICY_TAMPERED,
+                "the audit knows nothing of this row: it was written outside sso-hsm");
         return;
     }
     history->met = true;

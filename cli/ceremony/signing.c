@@ -114,14 +114,10 @@ enum sso_code signer_store(struct ceremony *ceremony, const struct signer *signe
                            struct store_tx *tx, struct sso_error *err)
 {
     struct audit_record record;
-    uint8_t fingerprint[AUDIT_DIGEST_BYTES];
-    char id[2 * AUDIT_KEY_ID_BYTES + 1], print[2 * AUDIT_DIGEST_BYTES + 1], target[128];
+    char target[AUDIT_KEY_TARGET_SIZE];
     if (!signer->fresh)
         return SSO_OK;
-    audit_key_fingerprint(&signer->key, fingerprint);
-    hex_encode(signer->key.id, sizeof signer->key.id, id);
-    hex_encode(fingerprint, sizeof fingerprint, print);
-    snprintf(target, sizeof target, "%s %s", id, print);
+    audit_key_target(&signer->key, target);
     enum sso_code rc = store_audit_key_insert(tx, &signer->key, err);
     if (rc == SSO_OK)
         rc = console_record(ceremony, AUDIT_KEY_OPERATION, target, &record, err);

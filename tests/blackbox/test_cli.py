@@ -12,10 +12,10 @@ COMMANDS = [
     "rotate retry-quarantined", "app create", "app list", "app show", "app update", "app enable",
     "app disable", "app delete", "app purge", "cred set", "cred get", "cred list", "cred delete",
     "cred import", "cred export", "mapping list", "mapping enable", "mapping disable",
-    "mapping delete", "audit list", "audit verify", "audit export", "db check",
+    "mapping delete", "audit list", "audit verify", "audit export", "audit prune", "db check",
     "db backup", "db backup-info", "db upgrade",
 ]
-NEED_ARGUMENTS = ["db backup", "db backup-info", "key retire", "key destroy", "key confirm", "app create", "app show", "app update", "app enable", "app disable", "app delete",
+NEED_ARGUMENTS = ["audit prune", "db backup", "db backup-info", "key retire", "key destroy", "key confirm", "app create", "app show", "app update", "app enable", "app disable", "app delete",
                   "app purge", "cred set", "cred get", "cred list", "cred delete", "cred import",
                   "cred export", "mapping enable", "mapping disable", "mapping delete"]
 OVER_THE_API = ["status", "key list", "rotate status", "app list", "cred list app", "cred get app anna",

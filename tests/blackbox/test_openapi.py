@@ -69,6 +69,9 @@ class House:
         if text is not None and "{ticket}" in text:
             text = text.replace("{ticket}", self.ticket())
             text = text.replace("{own}", self.user.pw_name)
+        if text is not None and "FIRST_RECORD_HASH" in text:
+            first = self.it.api("GET", "/v1/audit?limit=1", status=200).json["records"][0]
+            text = text.replace("FIRST_RECORD_HASH", first["hash"])
         uid = self.second.pw_uid if drive.get("as") == "second" else None
         if operation["x-roles"] == ["app_user"]:
             uid = self.user.pw_uid

@@ -63,6 +63,7 @@ MATRIX = [
     ("PATCH", "/v1/rotation", {"action": "pause"}, {"sso_admin"}),
     ("GET", "/v1/rotation/quarantine", None, {"sso_admin"}),
     ("GET", "/v1/audit?after=0", None, {"sso_admin", "auditor"}),
+    ("POST", "/v1/audit:prune", {"through": 1, "hash": "00" * 32}, {"sso_admin"}),
     ("POST", "/v1/pin:reset", {}, {"sso_admin"}),
     ("GET", "/v1/settings", None, {"sso_admin"}),
     ("PATCH", "/v1/settings", {"cache.lease": "60m"}, {"sso_admin"}),

@@ -15,6 +15,7 @@
 
 static struct audit_record chain[RECORDS];
 static size_t chain_count;
+static struct audit_head base; /* after which it begins */
 
 enum sso_code store_audit_list(struct store_tx *tx, const char *node, uint64_t after, size_t limit,
                                struct audit_record **out, size_t *count, struct sso_error *err)
@@ -35,6 +36,7 @@ static int make_chain(void **state)
     (void)state;
     uint8_t previous[AUDIT_HASH_BYTES] = {0};
     chain_count = RECORDS;
+    base = (struct audit_head){.node = "node1"};
     for (size_t i = 0; i < RECORDS; i++) {
         struct audit_record *record = &chain[i];
         *record = (struct audit_record){.number = i + 1, .time_ms = (int64_t)i};
@@ -53,7 +55,7 @@ static json_t *verify(uint64_t anchor_number)
         memcpy(anchor.hash, chain[anchor_number - 1].hash, sizeof anchor.hash);
     json_t *findings = json_array();
     uint64_t records = 0;
-    assert_int_equal(chain_verify(NULL, "node1", &anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, findings, &records, NULL), SSO_OK);
     assert_int_equal(records, chain_count);
     return findings;
 }
@@ -92,7 +94,7 @@ static void test_missing_records(void **state)
     struct chain_anchor none = {0};
     json_t *findings = json_array();
     uint64_t records = 0;
-    assert_int_equal(chain_verify(NULL, "node1", &none, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(chain_verify(NULL, &base, &none, 1, findings, &records, NULL), SSO_OK);
     expect(findings, 1, 6, "missing");
 }
 
@@ -117,7 +119,7 @@ static void test_cut_tail(void **state)
     json_t *findings = json_array();
     uint64_t records = 0;
     chain_count = RECORDS - 3;
-    assert_int_equal(chain_verify(NULL, "node1", &anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, findings, &records, NULL), SSO_OK);
     expect(findings, 1, RECORDS - 2, "truncated");
 }
 
@@ -128,8 +130,53 @@ static void test_whole_chain_made_anew(void **state)
     json_t *findings = json_array();
     uint64_t records = 0;
     memset(anchor.hash, 7, sizeof anchor.hash);
-    assert_int_equal(chain_verify(NULL, "node1", &anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, findings, &records, NULL), SSO_OK);
     expect(findings, 1, RECORDS, "changed");
+}
+
+/* The first 1,000 records are gone. */
+static void prune(void)
+{
+    base.number = 1000;
+    memcpy(base.hash, chain[999].hash, sizeof base.hash);
+    memmove(chain, chain + 1000, (RECORDS - 1000) * sizeof chain[0]);
+    chain_count -= 1000;
+}
+
+static json_t *verify_pruned(const struct chain_anchor *anchor)
+{
+    json_t *findings = json_array();
+    uint64_t records = 0;
+    assert_int_equal(chain_verify(NULL, &base, anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(records, chain_count);
+    return findings;
+}
+
+static void test_pruned_chain(void **state)
+{
+    (void)state;
+    struct chain_anchor anchor = {.number = 1000, .where = "the test"};
+    memcpy(anchor.hash, chain[999].hash, sizeof anchor.hash);
+    prune();
+    expect(verify_pruned(&anchor), 0, 0, "");
+    anchor.number = 500; /* known from elsewhere, and pruned */
+    expect(verify_pruned(&anchor), 0, 0, "");
+    anchor.number = 1000;
+    anchor.hash[0] ^= 1;
+    expect(verify_pruned(&anchor), 1, 1000, "changed");
+}
+
+static void test_more_gone_than_pruned(void **state)
+{
+    (void)state;
+    const struct chain_anchor none = {0};
+    prune();
+    memmove(chain, chain + 1, --chain_count * sizeof chain[0]);
+    expect(verify_pruned(&none), 1, 1001, "missing");
+    make_chain(state);
+    prune();
+    base.hash[5] ^= 1;
+    expect(verify_pruned(&none), 1, 1001, "changed");
 }
 
 int main(void)
@@ -141,6 +188,8 @@ int main(void)
         cmocka_unit_test_setup(test_reordered_records, make_chain),
         cmocka_unit_test_setup(test_cut_tail, make_chain),
         cmocka_unit_test_setup(test_whole_chain_made_anew, make_chain),
+        cmocka_unit_test_setup(test_pruned_chain, make_chain),
+        cmocka_unit_test_setup(test_more_gone_than_pruned, make_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

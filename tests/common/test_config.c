@@ -403,8 +403,9 @@ static void initial_settings_are_as_in_the_file(void **state)
         {"cluster.failover", "manual"},   {"cluster.master_lease", "10s"},
         {"cluster.poll_interval", "30s"}, {"cluster.offline_grace", "8h"},
         {"cache.lease", "90m"},           {"audit.lookups", "relaxed"},
-        {"audit.journal", "off"},         {"keys.drill_interval", "365d"},
-        {"keys.retired_keep", "400d"},    {"keys.dual_control", "no"}};
+        {"audit.journal", "off"},         {"audit.keep", "3650d"},
+        {"keys.drill_interval", "365d"},  {"keys.retired_keep", "400d"},
+        {"keys.dual_control", "no"}};
     struct config_setting settings[CONFIG_SETTINGS_MAX];
     struct config *config = load("[cluster]\nfailover = manual\n[cache]\nlease = 5400s\n"
                                  "[audit]\nlookups = relaxed\njournal = off\n");

@@ -160,6 +160,7 @@ MODEL(op_settings_show)
 MODEL(op_settings_change)
 MODEL(op_settings_confirm)
 MODEL(op_audit_list)
+MODEL(op_audit_prune)
 MODEL(op_pin_reset)
 
 static int set_up(void **state)
@@ -314,6 +315,7 @@ static const struct {
     {"settings.change", "S"},
     {"settings.confirm", "S"},
     {"audit.read", "SO"},
+    {"audit.prune", "S"},
     {"pin.reset", "S"},
 };
 

@@ -314,6 +314,51 @@ static void test_audit_of_two_programs(void **state)
     free(list);
 }
 
+static void test_pruning(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct audit_record record[6];
+    struct audit_base base = {.last = {.node = "node1", .number = 3}, .signature = 7, .time_ms = 8};
+    struct audit_base *bases = NULL;
+    struct audit_record *list = NULL;
+    size_t count = 9;
+    uint64_t pruned = 0;
+    for (size_t i = 0; i < 6; i++)
+        record[i] = sample_record("node1", "x");
+    struct audit_record other = sample_record("node2", "y");
+    struct store_tx *tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_audit_append(tx, record, 6, &err));
+    assert_ok(store_audit_append(tx, &other, 1, &err));
+    assert_ok(store_audit_base_list(tx, &bases, &count, &err));
+    assert_int_equal(count, 0);
+    assert_ok(store_audit_base_put(tx, &base, &err));
+    base.last.number = 5;
+    memcpy(base.last.hash, record[4].hash, sizeof base.last.hash);
+    assert_ok(store_audit_base_put(tx, &base, &err));
+    assert_ok(store_audit_base_list(tx, &bases, &count, &err));
+    assert_int_equal(count, 1);
+    assert_memory_equal(bases, &base, sizeof base);
+    free(bases);
+    assert_ok(store_audit_prune(tx, "node1", 5, 3, &pruned, &err));
+    assert_int_equal(pruned, 3);
+    assert_ok(store_audit_prune(tx, "node1", 5, 3, &pruned, &err));
+    assert_int_equal(pruned, 2);
+    assert_ok(store_audit_prune(tx, "node1", 5, 3, &pruned, &err));
+    assert_int_equal(pruned, 0);
+    assert_ok(store_audit_prune_signatures(tx, 5, 3, &pruned, &err));
+    assert_int_equal(pruned, 0);
+    commit(tx);
+    tx = begin(fixture->store, STORE_READ);
+    assert_code(SSO_INTERNAL, store_audit_prune(tx, "node1", 6, 9, &pruned, &err));
+    assert_ok(store_audit_list(tx, NULL, 0, 100, &list, &count, &err));
+    assert_int_equal(count, 2);
+    assert_int_equal(list[0].number, 6);
+    assert_string_equal(list[1].node, "node2");
+    free(list);
+    store_rollback(&tx);
+}
+
 static void test_check_structure(void **state)
 {
     struct fixture *fixture = *state;
@@ -379,6 +424,7 @@ int contract_records(void)
         cmocka_unit_test_setup_teardown(test_audit, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_audit_of_two_programs, fixture_setup,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_pruning, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_refusals, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_check_structure, fixture_setup, fixture_teardown),
     };
