@@ -79,6 +79,28 @@ static enum sso_code make_backup(struct worker_thread *thread, struct key_backup
     return code;
 }
 
+/* What every request begins with: the generation, and the wrapping key of its backup. */
+static enum sso_code begin(struct worker_thread *thread, struct decoder *request,
+                           struct generation_key *generation, struct key_backup *backup,
+                           struct sso_error *err)
+{
+    enum sso_code code = worker_read_generation(request, generation, err);
+    if (code == SSO_OK)
+        code = worker_check_suite(thread, suite_by_id(generation->suite), err);
+    return code == SSO_OK ? enter(thread, request, &backup->wrapping_key, err) : code;
+}
+
+/* The key that was installed proves itself, or is gone. */
+static enum sso_code settle(struct worker_thread *thread, struct generation_key *generation,
+                            CK_OBJECT_HANDLE key, bool made, struct sso_error *err)
+{
+    fault_point("ceremony.installed");
+    enum sso_code code = worker_prove(thread, generation, key, made, err);
+    if (code != SSO_OK)
+        worker_unmake(thread, generation, key, err);
+    return code;
+}
+
 /* The master secret is the restoration of its own backup. */
 static enum sso_code generate_backed(struct worker_thread *thread, struct decoder *request,
                                      struct sso_error *err)
@@ -86,11 +108,7 @@ static enum sso_code generate_backed(struct worker_thread *thread, struct decode
     struct generation_key generation;
     struct key_backup backup = {0};
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-    enum sso_code code = worker_read_generation(request, &generation, err);
-    if (code == SSO_OK)
-        code = worker_check_suite(thread, suite_by_id(generation.suite), err);
-    if (code == SSO_OK)
-        code = enter(thread, request, &backup.wrapping_key, err);
+    enum sso_code code = begin(thread, request, &generation, &backup, err);
     if (code != SSO_OK)
         return code;
     code = make_backup(thread, &backup, err);
@@ -98,13 +116,9 @@ static enum sso_code generate_backed(struct worker_thread *thread, struct decode
     if (code == SSO_OK)
         code = key_install(&thread->session, &backup, &generation, &key, err);
     drop(thread, backup.wrapping_key);
-    if (code != SSO_OK)
-        return code;
-    fault_point("ceremony.installed");
-    code = worker_prove(thread, &generation, key, true, err);
-    if (code != SSO_OK)
-        worker_unmake(thread, &generation, key, err);
-    else
+    if (code == SSO_OK)
+        code = settle(thread, &generation, key, true, err);
+    if (code == SSO_OK)
         frame_put_wrapped(&thread->reply, &backup.wrapped);
     return code;
 }
@@ -154,11 +168,7 @@ static enum sso_code try_backup(struct worker_thread *thread, struct decoder *re
     struct generation_key generation;
     struct key_backup backup = {0};
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-    enum sso_code code = worker_read_generation(request, &generation, err);
-    if (code == SSO_OK)
-        code = worker_check_suite(thread, suite_by_id(generation.suite), err);
-    if (code == SSO_OK)
-        code = enter(thread, request, &backup.wrapping_key, err);
+    enum sso_code code = begin(thread, request, &generation, &backup, err);
     if (code != SSO_OK)
         return code;
     frame_get_wrapped(request, &backup.wrapped);
@@ -166,13 +176,7 @@ static enum sso_code try_backup(struct worker_thread *thread, struct decoder *re
     if (code == SSO_OK && commit)
         code = key_install(&thread->session, &backup, &generation, &key, err);
     drop(thread, backup.wrapping_key);
-    if (code != SSO_OK || !commit)
-        return code;
-    fault_point("ceremony.installed");
-    code = worker_prove(thread, &generation, key, false, err);
-    if (code != SSO_OK)
-        worker_unmake(thread, &generation, key, err);
-    return code;
+    return code == SSO_OK && commit ? settle(thread, &generation, key, false, err) : code;
 }
 
 /* The old backup, opened as an extractable session key and wrapped under the new wrapping key; the
@@ -202,11 +206,7 @@ static enum sso_code rewrap_backup(struct worker_thread *thread, struct decoder 
 {
     struct generation_key generation;
     struct key_backup old = {0}, new = {0};
-    enum sso_code code = worker_read_generation(request, &generation, err);
-    if (code == SSO_OK)
-        code = worker_check_suite(thread, suite_by_id(generation.suite), err);
-    if (code == SSO_OK)
-        code = enter(thread, request, &old.wrapping_key, err);
+    enum sso_code code = begin(thread, request, &generation, &old, err);
     if (code == SSO_OK) {
         frame_get_wrapped(request, &old.wrapped);
         code = enter(thread, request, &new.wrapping_key, err);

@@ -4,11 +4,35 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+
+int rig_setup(void **state)
+{
+    rig_new(*state);
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    rig_free(*state);
+    return 0;
+}
+
+int rig_prepare(void)
+{
+    struct sso_error err = {0};
+    wiping_allocator_install();
+    if (secret_memory_init((size_t)8 << 20, &err) != SSO_OK) {
+        fprintf(stderr, "%s\n", err.detail);
+        return 1;
+    }
+    return access("/usr/lib/softhsm/libsofthsm2.so", R_OK) == 0 ? 0 : 77;
+}
 
 int64_t rig_soon(void)
 {

@@ -22,6 +22,13 @@ struct rig {
     size_t rows;
 };
 
+/* A new rig for each test, in the program's `rig`. */
+#define RIG_TEST(name) cmocka_unit_test_prestate_setup_teardown(name, rig_setup, rig_teardown, &rig)
+int rig_setup(void **state);
+int rig_teardown(void **state);
+/* First thing in main: 0, or what it must return (77: there is no SoftHSM). */
+int rig_prepare(void);
+
 /* Everything below ends the test with a message where it does not succeed. */
 void rig_new(struct rig *rig);
 void rig_free(struct rig *rig);

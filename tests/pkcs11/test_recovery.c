@@ -17,20 +17,6 @@
 
 static struct rig rig;
 
-static int setup(void **state)
-{
-    (void)state;
-    rig_new(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_free(&rig);
-    return 0;
-}
-
 static struct hsm_status status_of(void)
 {
     struct hsm_status status;
@@ -433,29 +419,20 @@ static void test_another_token(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(test_every_fault),
-        T(test_rung_of_the_session),
-        T(test_rung_of_the_worker),
-        T(test_one_session_hangs),
-        T(test_open_session_hangs),
-        T(test_generation_comes_back),
-        T(test_two_sessions),
-        T(test_two_sessions_arguments_bad),
-        T(test_session_limit_is_known),
-        T(test_auto_without_latency),
-        T(test_auto_with_latency),
-        T(test_memory_limit_is_kept),
-        T(test_another_token),
-#undef T
+        RIG_TEST(test_every_fault),
+        RIG_TEST(test_rung_of_the_session),
+        RIG_TEST(test_rung_of_the_worker),
+        RIG_TEST(test_one_session_hangs),
+        RIG_TEST(test_open_session_hangs),
+        RIG_TEST(test_generation_comes_back),
+        RIG_TEST(test_two_sessions),
+        RIG_TEST(test_two_sessions_arguments_bad),
+        RIG_TEST(test_session_limit_is_known),
+        RIG_TEST(test_auto_without_latency),
+        RIG_TEST(test_auto_with_latency),
+        RIG_TEST(test_memory_limit_is_kept),
+        RIG_TEST(test_another_token),
     };
-    struct sso_error err = {0};
-    wiping_allocator_install();
-    if (secret_memory_init((size_t)8 << 20, &err) != SSO_OK) {
-        fprintf(stderr, "%s\n", err.detail);
-        return 1;
-    }
-    if (access("/usr/lib/softhsm/libsofthsm2.so", R_OK) != 0)
-        return 77;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int rc = rig_prepare();
+    return rc != 0 ? rc : cmocka_run_group_tests(tests, NULL, NULL);
 }
