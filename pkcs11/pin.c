@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "pkcs11/pin_handed.h"
 
 #define PROGRAM_DEADLINE_MS 5000
 
@@ -44,6 +45,28 @@ static enum sso_code check(const char *path, bool program, const struct stat *st
                          : sso_fail(err, SSO_CONFIG_ERROR, "PIN source %s %s", path, wrong);
 }
 
+/* Whether a credential was corrected is not to be seen: systemd makes the file anew at every start,
+ * and a start must not be a try. So only another length is a change by itself. */
+static enum sso_code look_at_handed(const char *source, struct pin_source_facts *out,
+                                    struct sso_error *err)
+{
+    struct stat st;
+    if (fstat(WORKER_PIN_FD, &st) != 0 || !S_ISREG(st.st_mode))
+        return sso_fail(err, SSO_CONFIG_ERROR, "PIN source %s is no regular file", source);
+    bool typed = strcmp(source, PIN_PROMPT) == 0;
+    if (!typed && (st.st_mode & 0137) != 0)
+        return sso_fail(err, SSO_CONFIG_ERROR, "PIN source %s must have mode 0400", source);
+    *out = (struct pin_source_facts){.size_bytes = (uint64_t)st.st_size};
+    if (typed) { /* once for each start, by a person */
+        out->device = st.st_dev;
+        out->inode = st.st_ino;
+        out->size_bytes = 0;
+        out->modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    }
+    snprintf(out->source, sizeof out->source, "%s", source);
+    return SSO_OK;
+}
+
 enum sso_code pin_source_look(const char *source, struct pin_source_facts *out,
                               struct sso_error *err)
 {
@@ -52,6 +75,8 @@ enum sso_code pin_source_look(const char *source, struct pin_source_facts *out,
     if (source == NULL)
         return sso_fail(err, SSO_CONFIG_ERROR,
                         "the token wants a PIN: add ?pin-source=file:/path to [hsm] token");
+    if (pin_is_handed(source) && strlen(source) < sizeof out->source)
+        return look_at_handed(source, out, err);
     const char *path = path_of(source, &program);
     if (path[0] != '/' || strlen(source) >= sizeof out->source)
         return sso_fail(err, SSO_CONFIG_ERROR, "pin-source %s is not an absolute path", source);
@@ -65,6 +90,17 @@ enum sso_code pin_source_look(const char *source, struct pin_source_facts *out,
     out->inode = st.st_ino;
     out->size_bytes = (uint64_t)st.st_size;
     out->modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    return SSO_OK;
+}
+
+/* Without its newline. */
+static enum sso_code check_pin(const char *source, struct secret *pin, struct sso_error *err)
+{
+    if (pin->length_bytes > 0 && pin->data[pin->length_bytes - 1] == '\n')
+        pin->length_bytes--;
+    if (pin->length_bytes == 0 || pin->length_bytes > PIN_BYTES_MAX)
+        return sso_fail(err, SSO_CONFIG_ERROR, "PIN source %s must give 1 to %d bytes", source,
+                        PIN_BYTES_MAX);
     return SSO_OK;
 }
 
@@ -90,12 +126,7 @@ static enum sso_code read_all(int fd, const char *path, int64_t deadline_ms, str
             return sso_fail(err, SSO_CONFIG_ERROR, "PIN source %s gives more than %d bytes", path,
                             PIN_BYTES_MAX);
     }
-    if (code == SSO_OK && out->length_bytes > 0 && out->data[out->length_bytes - 1] == '\n')
-        out->length_bytes--;
-    if (code == SSO_OK && (out->length_bytes == 0 || out->length_bytes > PIN_BYTES_MAX))
-        return sso_fail(err, SSO_CONFIG_ERROR, "PIN source %s must give 1 to %d bytes", path,
-                        PIN_BYTES_MAX);
-    return code;
+    return code == SSO_OK ? check_pin(path, out, err) : code;
 }
 
 static enum sso_code read_file(const char *path, struct secret *out, struct sso_error *err)
@@ -161,11 +192,26 @@ static enum sso_code read_program(const char *path, struct secret *out, struct s
     return code;
 }
 
+/* Other workers have the same open file: its position is nobody's. */
+static enum sso_code read_handed(const char *source, struct secret *out, struct sso_error *err)
+{
+    enum sso_code code = secret_reserve(out, PIN_BYTES_MAX + 2, err);
+    if (code != SSO_OK)
+        return code;
+    ssize_t n = pread(WORKER_PIN_FD, out->data, PIN_BYTES_MAX + 2, 0);
+    if (n < 0)
+        return sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "PIN source %s", source);
+    out->length_bytes = (size_t)n;
+    return check_pin(source, out, err);
+}
+
 enum sso_code pin_read(const char *source, struct secret *out, struct sso_error *err)
 {
     bool program = false;
     const char *path = path_of(source, &program);
-    enum sso_code code = program ? read_program(path, out, err) : read_file(path, out, err);
+    enum sso_code code = pin_is_handed(source) ? read_handed(source, out, err)
+                         : program             ? read_program(path, out, err)
+                                               : read_file(path, out, err);
     if (code != SSO_OK)
         secret_free(out);
     return code;

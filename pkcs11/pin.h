@@ -4,6 +4,7 @@
  *   file:/path, /path   regular, mode 0400 or 0600, owned by the token's user or root
  *   |/path              absolute path of a program owned by root that nobody else may write; it is
  *                       run without a shell and prints the PIN
+ *   credential:NAME, prompt:   handed over by the spawner (pkcs11/pin_handed.h)
  *
  * One newline at the end is cut.
  */

@@ -20,6 +20,7 @@
 #include "common/clock.h"
 #include "common/privileges.h"
 #include "pkcs11/frame.h"
+#include "pkcs11/pin_handed.h"
 
 #ifndef SSO_LIBEXECDIR
 #define SSO_LIBEXECDIR "/usr/libexec/sso-hsm"
@@ -59,6 +60,7 @@ struct nursery {
     const char *worker;
     const struct config_hsm *section; /* as they were at the fork */
     size_t section_count;
+    struct pin_typed typed[CONFIG_HSM_MAX];
     pid_t child[WORKERS_MAX];
     size_t count;
 };
@@ -90,7 +92,7 @@ static char *const *environment_of(char *list, char *entries[static 66])
 
 /* Between fork and exec. The exit codes are for a tracer's eyes: the pool sees the socket close. */
 static _Noreturn void become_worker(const char *worker, const struct config_hsm *section,
-                                    int socket)
+                                    int socket, int pin)
 {
     static char *entries[66], nothing[1];
     sigset_t none;
@@ -105,7 +107,9 @@ static _Noreturn void become_worker(const char *worker, const struct config_hsm 
     if (socket == WORKER_SOCKET_FD ? fcntl(socket, F_SETFD, 0) != 0
                                    : dup2(socket, WORKER_SOCKET_FD) < 0)
         _exit(126);
-    close_range(WORKER_SOCKET_FD + 1, ~0U, 0);
+    if (pin >= 0 && dup2(pin, WORKER_PIN_FD) < 0)
+        _exit(126);
+    close_range((pin >= 0 ? WORKER_PIN_FD : WORKER_SOCKET_FD) + 1, ~0U, 0);
     char *const argv[] = {(char *)WORKER_NAME, NULL};
     char *environment = section->environment != NULL ? section->environment : nothing;
     execve(worker, argv, environment_of(environment, entries));
@@ -167,17 +171,23 @@ static enum sso_code spawn(struct nursery *nursery, const struct config_hsm *sec
                            unsigned sessions, struct answer *answer, int *out)
 {
     struct sso_error *err = &answer->err;
-    int fds[2];
+    int fds[2], pin = -1;
     if (nursery->count == WORKERS_MAX)
         return sso_fail(err, SSO_CONFIG_ERROR, "more than %d workers", WORKERS_MAX);
     enum sso_code code = check_user(section->user, err);
+    if (code == SSO_OK)
+        code = pin_hand_over(section, &nursery->typed[section - nursery->section], nursery->owner,
+                             &pin, err);
     if (code != SSO_OK)
         return code;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
-        return sso_fail_errno(err, SSO_HSM_UNAVAILABLE, errno, "socketpair for a worker");
-    answer->pid = fork();
+    bool paired = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0;
+    answer->pid = paired ? fork() : -1;
     if (answer->pid == 0)
-        become_worker(nursery->worker, section, fds[1]);
+        become_worker(nursery->worker, section, fds[1], pin);
+    if (pin >= 0)
+        close(pin);
+    if (!paired)
+        return sso_fail_errno(err, SSO_HSM_UNAVAILABLE, errno, "socketpair for a worker");
     close(fds[1]);
     if (answer->pid < 0) {
         close(fds[0]);

@@ -19,7 +19,7 @@
 #include "common/error.h"
 
 /* The worker's end of its socketpair in the worker; 0 is /dev/null, 1 and 2 are the owner's stderr.
- */
+ * Behind it comes WORKER_PIN_FD where the section has such a PIN source (pin_handed.h). */
 #define WORKER_SOCKET_FD 3
 
 struct spawner;

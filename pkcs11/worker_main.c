@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "pkcs11/pin_handed.h"
 #include "pkcs11/spawner.h"
 #include "pkcs11/worker.h"
 
@@ -29,7 +30,7 @@ int main(void)
         fputs("sso-hsm-worker is started by sso-custodian and sso-hsm only\n", stderr);
         return 2;
     }
-    close_range(WORKER_SOCKET_FD + 1, ~0U, 0);
+    close_range(WORKER_PIN_FD + 1, ~0U, 0);
     log_init("sso-hsm-worker", LOG_LEVEL_INFO);
     worker_run(WORKER_SOCKET_FD);
 }

@@ -300,7 +300,7 @@ class Installation:
         lines = "".join(json.dumps({"app": app, "principal": principal_of(n), "external_user": "ext",
                                     "fields": {"user": "u", "password": password_of(n)}}) + "\n"
                         for n in range(rows))
-        done = self.sso("cred", "import", "-", data=lines, check=0).json
+        done = self.sso("cred", "import", "-", data=lines, check=0, timeout=max(600, rows // 100)).json
         assert done["created"] == rows and done["failed"] == 0, done
 
     def check_open(self):
