@@ -1,17 +1,20 @@
-/* Where an audit chain begins since its older records were pruned. A base is believed where a
- * signature (common/audit_key.h) has it among its heads and a record that is still there announces
- * it, so that taking records away and moving the base is found. */
+/* Where an audit chain begins since its older records were pruned. `audit verify`, which has no
+ * policy key, believes a base where a signature (common/audit_key.h) has it among its heads and a
+ * record that is still there announces it, so that taking records away and moving the base is
+ * found; whoever has the key goes by the tag. */
 #ifndef SSO_COMMON_AUDIT_BASE_H
 #define SSO_COMMON_AUDIT_BASE_H
 
 #include <stdint.h>
 
 #include "common/audit_head.h"
+#include "common/generation.h"
 
 struct audit_base {
     struct audit_head last; /* of the records that were pruned; the chain goes on after it */
     uint64_t signature;     /* number of the signature that names it */
     int64_t time_ms;        /* of that signature */
+    uint8_t tag[TAG_BYTES]; /* policy tag (common/policy.h) */
 };
 
 /* Announces bases, and through which number signatures were pruned, by its target. */

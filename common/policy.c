@@ -187,6 +187,18 @@ static void canonical_audit_key(const struct policy *policy, const struct audit_
     encode_u64(encoder, (uint64_t)row->since_ms);
 }
 
+static void canonical_audit_base(const struct policy *policy, const struct audit_base *row,
+                                 struct canonical *out)
+{
+    struct encoder *encoder = &out->encoder;
+    begin(out, policy, "sso-hsm audit base v1", 1);
+    encode_text(encoder, row->last.node);
+    encode_u64(encoder, row->last.number);
+    encode_fixed(encoder, row->last.hash, sizeof row->last.hash);
+    encode_u64(encoder, row->signature);
+    encode_u64(encoder, (uint64_t)row->time_ms);
+}
+
 static void canonical_share_set(const struct policy *policy, const struct share_set *row,
                                 struct canonical *out)
 {
@@ -262,6 +274,13 @@ void policy_tag_audit_key(const struct policy *policy, struct audit_key *key)
     make_tag(policy, &canonical, key->tag);
 }
 
+void policy_tag_audit_base(const struct policy *policy, struct audit_base *base)
+{
+    struct canonical canonical;
+    canonical_audit_base(policy, base, &canonical);
+    make_tag(policy, &canonical, base->tag);
+}
+
 enum sso_code policy_check_application(const struct policy *policy,
                                        const struct application *application, struct sso_error *err)
 {
@@ -324,6 +343,16 @@ enum sso_code policy_check_audit_key(const struct policy *policy, const struct a
     canonical_audit_key(policy, key, &canonical);
     hex_encode(key->id, sizeof key->id, name);
     return tag_fits(policy, &canonical, key->tag) ? SSO_OK : tampered(err, "audit key", name);
+}
+
+enum sso_code policy_check_audit_base(const struct policy *policy, const struct audit_base *base,
+                                      struct sso_error *err)
+{
+    struct canonical canonical;
+    canonical_audit_base(policy, base, &canonical);
+    return tag_fits(policy, &canonical, base->tag)
+               ? SSO_OK
+               : tampered(err, "the beginning of the audit of", base->last.node);
 }
 
 void policy_tag_share_set(const struct policy *policy, struct share_set *set)

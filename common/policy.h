@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/audit_base.h"
 #include "common/audit_key.h"
 #include "common/error.h"
 #include "common/generation.h"
@@ -81,7 +82,7 @@ struct setting {
 /* Settings that always exist; a missing one is tampering, not a default. Values as in the
  * configuration file. */
 #define SETTING_SYSTEM_ENABLED "system.enabled" /* yes, no */
-#define SETTING_AUDIT_KEEP "audit.keep" /* a duration */
+#define SETTING_AUDIT_KEEP "audit.keep"         /* a duration */
 #define SETTING_REVOCATION "system.revocation"  /* a number that only rises */
 
 /* Holds the policy key in locked memory. Thread-safe for reading once filled. */
@@ -98,6 +99,7 @@ void policy_tag_setting(const struct policy *policy, struct setting *setting);
 void policy_tag_generation(const struct policy *policy, struct generation *generation);
 void policy_tag_generation_token(const struct policy *policy, struct generation_token *token);
 void policy_tag_audit_key(const struct policy *policy, struct audit_key *key);
+void policy_tag_audit_base(const struct policy *policy, struct audit_base *base);
 void policy_tag_destruction(const struct policy *policy, struct destruction *destruction);
 void policy_tag_share_set(const struct policy *policy, struct share_set *set);
 
@@ -119,6 +121,8 @@ enum sso_code policy_check_generation_token(const struct policy *policy,
 
 enum sso_code policy_check_audit_key(const struct policy *policy, const struct audit_key *key,
                                      struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code policy_check_audit_base(const struct policy *policy, const struct audit_base *base,
+                                      struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code policy_check_share_set(const struct policy *policy, const struct share_set *set,
                                      struct sso_error *err) __attribute__((warn_unused_result));
 

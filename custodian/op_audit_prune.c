@@ -136,11 +136,21 @@ static enum sso_code signature_check(struct pruning *self, struct store_tx *tx,
     return rc;
 }
 
+/* One that another hand has put there must not be announced as ours, nor be pruned by. */
+static enum sso_code bases_read(const struct pruning *self, struct store_tx *tx,
+                                struct audit_base **out, size_t *count, struct sso_error *err)
+{
+    enum sso_code rc = store_audit_base_list(tx, out, count, err);
+    for (size_t i = 0; rc == SSO_OK && i < *count; i++)
+        rc = policy_check_audit_base(&self->custodian->policy, &(*out)[i], err);
+    return rc;
+}
+
 static enum sso_code base_read(struct pruning *self, struct store_tx *tx, struct sso_error *err)
 {
     struct audit_base *bases = NULL;
     size_t count = 0;
-    enum sso_code rc = store_audit_base_list(tx, &bases, &count, err);
+    enum sso_code rc = bases_read(self, tx, &bases, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
         if (strcmp(bases[i].last.node, self->exported.node) == 0)
             self->base = bases[i];
@@ -158,7 +168,7 @@ static enum sso_code signatures_left(struct pruning *self, struct store_tx *tx,
     uint64_t lowest = UINT64_MAX;
     enum sso_code rc = store_audit_heads(tx, &heads, &count, err);
     if (rc == SSO_OK)
-        rc = store_audit_base_list(tx, &bases, &base_count, err);
+        rc = bases_read(self, tx, &bases, &base_count, err);
     for (size_t i = 0; rc == SSO_OK && i < base_count; i++) {
         for (size_t h = 0; h < count; h++)
             met += strcmp(heads[h].node, bases[i].last.node) == 0;
@@ -195,6 +205,7 @@ static enum sso_code plan(struct pruning *self, struct sso_error *err)
         self->base = (struct audit_base){.last = *head_of(found, self->exported.node),
                                          .signature = found->number,
                                          .time_ms = found->time_ms};
+        policy_tag_audit_base(&self->custodian->policy, &self->base);
         self->moved = true;
     } else if (rc == SSO_OK) {
         rc = signatures_left(self, tx, err); /* of a pruning that was not finished */
@@ -221,7 +232,7 @@ static enum sso_code announce(struct pruning *self, struct store_tx *tx, struct 
     struct audit_base *bases = NULL;
     struct audit_key *keys = NULL;
     size_t base_count = 0, key_count = 0;
-    enum sso_code rc = store_audit_base_list(tx, &bases, &base_count, err);
+    enum sso_code rc = bases_read(self, tx, &bases, &base_count, err);
     if (rc == SSO_OK)
         rc = store_audit_key_list(tx, &keys, &key_count, err);
     if (rc == SSO_OK && base_count + key_count + 2 > self->records_max)

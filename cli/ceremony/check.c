@@ -98,7 +98,7 @@ enum sso_code ceremony_check_database(struct ceremony *ceremony, const struct ch
     if (rc == SSO_OK && open)
         rc = open_everything(ceremony, tx, &findings, err);
     if (rc == SSO_OK && wish->against_audit)
-        rc = check_against_audit(tx, &findings, err);
+        rc = check_against_audit(ceremony, tx, &findings, err);
     store_rollback(&tx);
     bool ok = json_array_size(structure) == 0 && findings.failed == 0;
     if (rc == SSO_OK && open)

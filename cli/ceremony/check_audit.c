@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "cli/ceremony/findings.h"
+#include "common/audit_base.h"
 #include "common/row.h"
 
 #define PAGE_RECORDS 2000
@@ -34,6 +35,7 @@ struct sweep {
 
 struct comparison {
     struct store_tx *tx;
+    const struct policy *policy;
     struct findings *findings;
     struct history *place; /* open addressing; row ids end in random bytes */
     size_t places, used;
@@ -162,23 +164,67 @@ static enum sso_code read_chain(struct comparison *self, const char *name, size_
     return rc;
 }
 
+static bool is_announced(const struct audit_base *base, const struct audit_record *records,
+                         size_t count)
+{
+    char target[AUDIT_BASE_TARGET_SIZE];
+    bool announced = false;
+    audit_base_target(base, target);
+    for (size_t i = 0; i < count; i++)
+        announced = announced ||
+                    (strcmp(records[i].target, target) == 0 &&
+                     strcmp(records[i].outcome, "ok") == 0 && records[i].time_ms >= base->time_ms);
+    return announced;
+}
+
+/* What another hand has put there excuses no row. Where no token was asked for the policy key, the
+ * audit itself has to announce it. */
+static enum sso_code check_base(const struct comparison *self, const struct audit_base *base,
+                                const struct audit_record *pruned, size_t count,
+                                struct sso_error *err)
+{
+    if (self->policy->key.length_bytes != 0)
+        return policy_check_audit_base(self->policy, base, err);
+    if (is_announced(base, pruned, count))
+        return SSO_OK;
+    return sso_fail(err, SSO_POLICY_TAMPERED,
+                    "the audit of %s is said to begin after record %llu, and no record of it tells "
+                    "that those before were pruned",
+                    base->last.node, (unsigned long long)base->last.number);
+}
+
+static enum sso_code read_bases(struct comparison *self, struct sso_error *err)
+{
+    struct audit_base *bases = NULL;
+    struct audit_record *pruned = NULL;
+    size_t count = 0, pruned_count = 0;
+    enum sso_code rc = store_audit_base_list(self->tx, &bases, &count, err);
+    if (rc == SSO_OK)
+        rc = store_audit_of_operation(self->tx, AUDIT_PRUNE_OPERATION, &pruned, &pruned_count, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        struct sso_error problem = {0};
+        if (check_base(self, &bases[i], pruned, pruned_count, &problem) != SSO_OK)
+            findings_add(self->findings, &(struct failure){.error = &problem});
+        else if (bases[i].time_ms > self->pruned_ms)
+            self->pruned_ms = bases[i].time_ms;
+    }
+    free(bases);
+    free(pruned);
+    return rc;
+}
+
 static enum sso_code read_audit(struct comparison *self, struct sso_error *err)
 {
     struct audit_head *heads = NULL;
-    struct audit_base *bases = NULL;
-    size_t count = 0, base_count = 0;
+    size_t count = 0;
     enum sso_code rc = store_audit_heads(self->tx, &heads, &count, err);
     if (rc == SSO_OK)
-        rc = store_audit_base_list(self->tx, &bases, &base_count, err);
-    for (size_t i = 0; rc == SSO_OK && i < base_count; i++)
-        if (bases[i].time_ms > self->pruned_ms)
-            self->pruned_ms = bases[i].time_ms;
+        rc = read_bases(self, err);
     if (rc == SSO_OK)
         rc = grow(self, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
         rc = read_chain(self, heads[i].node, i, err);
     free(heads);
-    free(bases);
     return rc;
 }
 
@@ -281,10 +327,10 @@ static void tell_of_missing(struct comparison *self)
     }
 }
 
-enum sso_code check_against_audit(struct store_tx *tx, struct findings *findings,
-                                  struct sso_error *err)
+enum sso_code check_against_audit(const struct ceremony *ceremony, struct store_tx *tx,
+                                  struct findings *findings, struct sso_error *err)
 {
-    struct comparison self = {.tx = tx, .findings = findings};
+    struct comparison self = {.tx = tx, .policy = &ceremony->policy, .findings = findings};
     enum sso_code rc = read_audit(&self, err);
     if (rc == SSO_OK)
         rc = compare_rows(&self, err);

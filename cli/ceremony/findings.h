@@ -36,7 +36,8 @@ enum sso_code check_credential_rows(struct ceremony *ceremony, struct store_tx *
     __attribute__((warn_unused_result));
 
 /* Rows against the audit: older than, missing from, deleted by or unknown to it. */
-enum sso_code check_against_audit(struct store_tx *tx, struct findings *findings,
-                                  struct sso_error *err) __attribute__((warn_unused_result));
+enum sso_code check_against_audit(const struct ceremony *ceremony, struct store_tx *tx,
+                                  struct findings *findings, struct sso_error *err)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -85,7 +85,7 @@ def test_records_that_went_another_way_are_missed(exported, before_pruning):
     it, path = exported
     if before_pruning:
         changes = ["DELETE FROM audit WHERE number <= 5",
-                   "INSERT INTO audit_bases SELECT node, number, hash, 1, time_ms FROM audit WHERE"
+                   "INSERT INTO audit_bases SELECT node, number, hash, 1, time_ms, zeroblob(32) FROM audit WHERE"
                    " number = 5; DELETE FROM audit WHERE number <= 5"]
     else:
         prune(it, path)
@@ -109,6 +109,25 @@ def test_records_that_went_another_way_are_missed(exported, before_pruning):
             path.unlink()
         shutil.copy(kept, it.database)
     assert verify(it)["ok"]
+
+
+def test_a_beginning_of_another_hand_excuses_nothing(exported):
+    """It would excuse rows that the audit knows nothing of, and be announced as ours."""
+    it, path = exported
+    it.sso("settings", "set", "audit.keep=1s", check=0)
+    with it.sql() as sql:
+        sql.execute("INSERT INTO audit_bases VALUES ('node2', 9, zeroblob(32), 1, 1 << 60, zeroblob(32))")
+        before = first_and_last(it)
+    for options in (["--against-audit"], ["--open", "--against-audit"]):
+        checked = it.sso("db", "check", *options, check=3).json
+        assert [each["code"] for each in checked["failures"]] == ["policy_tampered"], checked
+    refused = it.sso("audit", "prune", path)
+    assert refused.code != 0 and refused.problem["code"] == "policy_tampered", refused
+    assert first_and_last(it)[0] == before[0] == 1
+    with it.sql() as sql:
+        sql.execute("DELETE FROM audit_bases")
+    assert it.sso("db", "check", "--against-audit", check=0).json["ok"]
+    prune(it, path)
 
 
 def test_only_what_was_exported_is_pruned(exported):

@@ -319,7 +319,8 @@ static void test_pruning(void **state)
     struct fixture *fixture = *state;
     struct sso_error err = {0};
     struct audit_record record[6];
-    struct audit_base base = {.last = {.node = "node1", .number = 3}, .signature = 7, .time_ms = 8};
+    struct audit_base base = {
+        .last = {.node = "node1", .number = 3}, .signature = 7, .time_ms = 8, .tag = {9}};
     struct audit_base *bases = NULL;
     struct audit_record *list = NULL;
     size_t count = 9;
@@ -347,6 +348,9 @@ static void test_pruning(void **state)
     assert_ok(store_audit_prune(tx, "node1", 5, 3, &pruned, &err));
     assert_int_equal(pruned, 0);
     assert_ok(store_audit_prune_signatures(tx, 5, 3, &pruned, &err));
+    assert_int_equal(pruned, 0);
+    /* The last record stays, and the next one is numbered after it. */
+    assert_ok(store_audit_prune(tx, "node2", 1, 3, &pruned, &err));
     assert_int_equal(pruned, 0);
     commit(tx);
     tx = begin(fixture->store, STORE_READ);

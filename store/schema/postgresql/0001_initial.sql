@@ -237,14 +237,15 @@ CREATE TABLE audit_signatures (
     signature bytea NOT NULL
 );
 
--- Where a chain begins whose older records were pruned: after this one. Under no tag: a signature
--- names it, and a record announces it.
+-- Where a chain begins whose older records were pruned: after this one. A signature names it, and a
+-- record announces it.
 CREATE TABLE audit_bases (
     node      text COLLATE "C" NOT NULL PRIMARY KEY,
     number    bigint NOT NULL,
     hash      bytea NOT NULL,
     signature bigint NOT NULL,
-    time_ms   bigint NOT NULL
+    time_ms   bigint NOT NULL,
+    tag       bytea NOT NULL
 );
 
 CREATE TABLE audit (

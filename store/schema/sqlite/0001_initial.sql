@@ -233,14 +233,15 @@ CREATE TABLE audit_signatures (
     signature BLOB    NOT NULL
 );
 
--- Where a chain begins whose older records were pruned: after this one. Under no tag: a signature
--- names it, and a record announces it.
+-- Where a chain begins whose older records were pruned: after this one. A signature names it, and a
+-- record announces it.
 CREATE TABLE audit_bases (
     node      TEXT    NOT NULL PRIMARY KEY,
     number    INTEGER NOT NULL,
     hash      BLOB    NOT NULL,
     signature INTEGER NOT NULL,
-    time_ms   INTEGER NOT NULL
+    time_ms   INTEGER NOT NULL,
+    tag       BLOB    NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE audit (
