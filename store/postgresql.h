@@ -74,7 +74,6 @@ struct postgresql_connection {
     struct postgresql_store *store;
     PGconn *conn;
     bool unusable; /* to be closed when it comes back, and not used again */
-    bool silent;   /* what it was asked last it did not answer */
     int64_t answer_ms;
     unsigned queued; /* sent in pipeline mode, answers not yet read */
     struct postgresql_tx tx;

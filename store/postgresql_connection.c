@@ -15,7 +15,7 @@
  */
 static const char session_sql[] =
     "SELECT set_config('synchronous_commit', 'on', false)"
-    " WHERE current_setting('synchronous_commit') IN ('off', 'local');"
+    " WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');"
     "SET idle_in_transaction_session_timeout = '20s';"
     "SET lock_timeout = '5s';"
     "SET tcp_user_timeout = '8s';"

@@ -57,7 +57,7 @@ static enum sso_code connection_failed(struct postgresql_connection *connection,
                                        struct sso_error *err)
 {
     char text[400];
-    connection->unusable = connection->silent = true;
+    connection->unusable = true;
     one_line(PQerrorMessage(connection->conn), text, sizeof text);
     return sso_fail(err, SSO_DATABASE_UNAVAILABLE, "%s cannot be reached: %s",
                     connection->store->name, text[0] != '\0' ? text : "it gave no answer in time");

@@ -104,7 +104,8 @@ static enum sso_code commit(struct postgresql_tx *tx, struct sso_error *err)
         rc = sso_fail(err, SSO_DATABASE_UNAVAILABLE, "%s undid the transaction",
                       tx->connection->store->name);
     PQclear(result);
-    if (rc != SSO_OK && tx->connection->silent && tx->base.access == STORE_WRITE)
+    /* Also where the server ended the session: it may have been waiting for a standby then. */
+    if (rc != SSO_OK && tx->connection->unusable && tx->base.access == STORE_WRITE)
         rc = sso_fail(err, SSO_DATABASE_UNAVAILABLE,
                       "the answer to a commit did not come, so it is not known whether what was "
                       "written is there: look before you do it again (%s)",

@@ -65,13 +65,16 @@ enum sso_code postgresql_parse_url(struct postgresql_store *store, const char *u
 }
 
 /* What stands before the URL it may say otherwise, what stands behind it may not. A dead server or
- * network is noticed within seconds: a lookup must not hang. */
+ * network is noticed within seconds: a lookup must not hang. Over TCP the server shows a
+ * certificate for its name unless the URL wants less; on a Unix socket libpq does not ask for one.
+ */
 void postgresql_parameters(const struct postgresql_store *store, struct postgresql_parameters *out)
 {
     static const char *const before[][2] = {
         {"connect_timeout", "3"},     {"keepalives_idle", "5"},
         {"keepalives_interval", "2"}, {"keepalives_count", "3"},
         {"tcp_user_timeout", "8000"}, {"target_session_attrs", "read-write"},
+        {"sslmode", "verify-full"},
     };
     size_t used = 0;
     *out = (struct postgresql_parameters){0};
