@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json.h"
+
 #define PAGE_RECORDS 1000
 /* Records that do not fit where they stand are kept, to be tried in other places. */
 #define STRAYS_MAX 256
@@ -15,7 +17,9 @@ struct chain {
     const char *node;
     const struct chain_anchor *anchor;
     size_t anchor_count;
-    json_t *findings; /* NULL in the first pass, which only gathers strays */
+    json_t *findings; /* NULL in the first pass, which only gathers strays and acceptances */
+    json_t *accepted; /* as findings */
+    uint64_t accepted_at, accepted_known; /* the last acceptance, and the highest it tells of */
     struct audit_record *stray;
     size_t stray_count;
     uint8_t previous[AUDIT_HASH_BYTES];
@@ -58,13 +62,44 @@ static const struct audit_record *stray_for(const struct chain *chain, uint64_t 
     return NULL;
 }
 
+/* Where the database was put back, and the node knew more: by the record that says so. */
+static void take_acceptance(struct chain *chain, const struct audit_record *record)
+{
+    unsigned long long known = 0;
+    if (strcmp(record->operation, AUDIT_ACCEPT_OPERATION) != 0)
+        return;
+    (void)!sscanf(record->target, "this node knew record %llu", &known);
+    chain->accepted_at = record->number;
+    if (known > chain->accepted_known)
+        chain->accepted_known = known;
+    if (chain->accepted != NULL)
+        json_array_append_new(chain->accepted,
+                              json_pack("{s:s, s:I, s:o, s:s, s:o, s:s}", "node", chain->node,
+                                        "number", (json_int_t)record->number, "time",
+                                        json_time(record->time_ms), "actor", record->actor, "known",
+                                        known != 0 ? json_integer((json_int_t)known) : json_null(),
+                                        "detail", record->target));
+}
+
+/* For the text of what an anchor finds missing or changed. */
+static void explain(const struct chain *chain, uint64_t number, char out[static 96])
+{
+    out[0] = '\0';
+    if (chain->accepted_at != 0 &&
+        (number <= chain->accepted_known || number >= chain->accepted_at))
+        snprintf(out, 96, "; the database was put back, and accepted by record %llu",
+                 (unsigned long long)chain->accepted_at);
+}
+
 static void compare_anchors(struct chain *chain, uint64_t number, const uint8_t *hash)
 {
+    char why[96];
+    explain(chain, number, why);
     for (size_t i = 0; i < chain->anchor_count; i++) {
         if (chain->anchor[i].number == number &&
             memcmp(chain->anchor[i].hash, hash, AUDIT_HASH_BYTES) != 0)
-            add_finding(chain, number, "changed", "the hash is not the one in %s",
-                        chain->anchor[i].where);
+            add_finding(chain, number, "changed", "the hash is not the one in %s%s",
+                        chain->anchor[i].where, why);
     }
 }
 
@@ -94,6 +129,7 @@ static void take_record(struct chain *chain, const struct audit_record *record)
     chain->number = record->number;
     chain->count++;
     compare_anchors(chain, record->number, record->hash);
+    take_acceptance(chain, record);
 }
 
 static enum sso_code walk(struct chain *chain, struct sso_error *err)
@@ -116,7 +152,7 @@ static enum sso_code walk(struct chain *chain, struct sso_error *err)
 
 enum sso_code chain_verify(struct store_tx *tx, const struct audit_head *base,
                            const struct chain_anchor *anchors, size_t anchor_count,
-                           json_t *findings, uint64_t *records, struct sso_error *err)
+                           struct chain_report *report, struct sso_error *err)
 {
     struct chain chain = {.tx = tx,
                           .base = base,
@@ -127,18 +163,22 @@ enum sso_code chain_verify(struct store_tx *tx, const struct audit_head *base,
     if (chain.stray == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for audit records");
     enum sso_code rc = walk(&chain, err);
-    chain.findings = findings;
+    chain.findings = report->findings;
+    chain.accepted = report->accepted;
     if (base->number > 0)
         compare_anchors(&chain, base->number, base->hash);
     if (rc == SSO_OK)
         rc = walk(&chain, err);
     for (size_t i = 0; rc == SSO_OK && i < anchor_count; i++) {
+        char why[96];
+        explain(&chain, anchors[i].number, why);
         if (anchors[i].number > chain.number)
             add_finding(&chain, chain.number + 1, "truncated",
-                        "%s knows record %llu, the last one here is %llu", anchors[i].where,
-                        (unsigned long long)anchors[i].number, (unsigned long long)chain.number);
+                        "%s knows record %llu, the last one here is %llu%s", anchors[i].where,
+                        (unsigned long long)anchors[i].number, (unsigned long long)chain.number,
+                        why);
     }
-    *records += chain.count;
+    report->records += chain.count;
     free(chain.stray);
     return rc;
 }

@@ -15,11 +15,21 @@ struct chain_anchor {
     const char *where; /* for the text of a finding */
 };
 
-/* Adds the findings of one chain to the array `findings`, and its records to *records. `base` names
- * the node, and the record after which its chain begins: number 0 where nothing was pruned. */
+/* What of each chain is added here. */
+struct chain_report {
+    json_t *findings; /* array */
+    /* Array of {"node","number","time","actor","known","detail"}: records which say that the
+     * database was put back and accepted. What the chain held behind the one before is not in it.
+     */
+    json_t *accepted;
+    uint64_t records;
+};
+
+/* `base` names the node, and the record after which its chain begins: number 0 where nothing was
+ * pruned. */
 enum sso_code chain_verify(struct store_tx *tx, const struct audit_head *base,
                            const struct chain_anchor *anchors, size_t anchor_count,
-                           json_t *findings, uint64_t *records, struct sso_error *err)
+                           struct chain_report *report, struct sso_error *err)
     __attribute__((warn_unused_result));
 
 #endif

@@ -18,8 +18,8 @@ struct report {
     struct audit_anchor *found; /* heads and good keys, for --new-anchor */
     struct audit_base *base;    /* where chains begin that were pruned; believed afterwards */
     size_t base_count;
-    json_t *findings, *through;
-    uint64_t records;
+    json_t *through;
+    struct chain_report chains;
 };
 
 static void add_anchor(struct chain_anchor *anchors, size_t *count, const struct audit_head *head,
@@ -55,8 +55,7 @@ static enum sso_code verify_node(struct store_tx *tx, struct report *report,
         if (strcmp(report->known->head[i].node, head->node) == 0)
             add_anchor(anchors, &count, &report->known->head[i], "the anchor");
     const struct audit_head base = base_of(report, head->node);
-    enum sso_code rc =
-        chain_verify(tx, &base, anchors, count, report->findings, &report->records, err);
+    enum sso_code rc = chain_verify(tx, &base, anchors, count, &report->chains, err);
     free(anchors);
     if (head->number > 0 && report->found->head_count < ANCHOR_HEADS_MAX)
         report->found->head[report->found->head_count++] = *head;
@@ -95,21 +94,22 @@ static enum sso_code verify_all(struct store_tx *tx, struct report *report, stru
         rc = verify_node(tx, report, &gone, err);
     }
     free(heads);
-    return rc == SSO_OK
-               ? signatures_verify(tx, known, report->findings, report->through, report->found, err)
-               : rc;
+    return rc == SSO_OK ? signatures_verify(tx, known, report->chains.findings, report->through,
+                                            report->found, err)
+                        : rc;
 }
 
 static enum sso_code output_report(struct cli *cli, const struct report *report,
                                    struct sso_error *err)
 {
-    bool ok = json_array_size(report->findings) == 0;
+    bool ok = json_array_size(report->chains.findings) == 0;
     if (!ok)
         cli->exit_code = EXIT_DONE_WITH_ERRORS;
     if (cli->json) {
         json_t *result =
-            json_pack("{s:b, s:I, s:O, s:O}", "ok", ok, "records", (json_int_t)report->records,
-                      "signed_through", report->through, "findings", report->findings);
+            json_pack("{s:b, s:I, s:O, s:O, s:O}", "ok", ok, "records",
+                      (json_int_t)report->chains.records, "signed_through", report->through,
+                      "accepted", report->chains.accepted, "findings", report->chains.findings);
         enum sso_code rc = output_json(result, err);
         json_decref(result);
         return rc;
@@ -117,19 +117,27 @@ static enum sso_code output_report(struct cli *cli, const struct report *report,
     size_t i;
     const char *node;
     json_t *value;
-    json_array_foreach(report->findings, i, value)
+    json_array_foreach(report->chains.findings, i, value)
     {
         printf("%s/%lld %s: %s\n", json_string_value(json_object_get(value, "node")),
                (long long)member_number(value, "number"),
                json_string_value(json_object_get(value, "kind")),
                json_string_value(json_object_get(value, "detail")));
     }
+    json_array_foreach(report->chains.accepted, i, value)
+    {
+        char room[MEMBER_ROOM];
+        printf("%s/%lld: the database was put back, and %s accepted it: %s\n",
+               json_string_value(json_object_get(value, "node")),
+               (long long)member_number(value, "number"), member_text(value, "actor", room),
+               json_string_value(json_object_get(value, "detail")));
+    }
     json_object_foreach(report->through, node, value)
     {
         printf("%s is signed through record %lld\n", node, (long long)json_integer_value(value));
     }
-    printf("%llu records, %zu findings\n", (unsigned long long)report->records,
-           json_array_size(report->findings));
+    printf("%llu records, %zu findings\n", (unsigned long long)report->chains.records,
+           json_array_size(report->chains.findings));
     return SSO_OK;
 }
 
@@ -162,7 +170,7 @@ static enum sso_code run(struct cli *cli, const char *anchor, const char *new_an
         rc = audit_anchor_read(anchor, cli->config->cluster.node, report->known, err);
     if (rc == SSO_OK)
         rc = verify(cli, report, err);
-    if (rc == SSO_OK && new_anchor != NULL && json_array_size(report->findings) == 0)
+    if (rc == SSO_OK && new_anchor != NULL && json_array_size(report->chains.findings) == 0)
         rc = audit_anchor_write(new_anchor, report->found, err);
     return rc == SSO_OK ? output_report(cli, report, err) : rc;
 }
@@ -181,7 +189,7 @@ COMMAND_FUNCTION(command_audit_verify)
         return rc;
     struct report report = {.known = calloc(1, sizeof *report.known),
                             .found = calloc(1, sizeof *report.found),
-                            .findings = json_array(),
+                            .chains = {.findings = json_array(), .accepted = json_array()},
                             .through = json_object()};
     rc = report.known != NULL && report.found != NULL
              ? run(cli, anchor, new_anchor, &report, err)
@@ -189,7 +197,8 @@ COMMAND_FUNCTION(command_audit_verify)
     free(report.base);
     free(report.known);
     free(report.found);
-    json_decref(report.findings);
+    json_decref(report.chains.findings);
+    json_decref(report.chains.accepted);
     json_decref(report.through);
     return rc;
 }

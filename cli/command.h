@@ -54,6 +54,7 @@ COMMAND_FUNCTION(command_key_generate);
 COMMAND_FUNCTION(command_key_backup_info);
 COMMAND_FUNCTION(command_key_restore);
 COMMAND_FUNCTION(command_key_drill);
+COMMAND_FUNCTION(command_db_accept_restore);
 COMMAND_FUNCTION(command_db_backup);
 COMMAND_FUNCTION(command_db_backup_info);
 COMMAND_FUNCTION(command_db_upgrade);

@@ -95,7 +95,7 @@ const struct command command_table[] = {
      "and\n"
      "no role.\n",
      command_key_backup_info},
-    {"key restore", COMMAND_DIRECT, "FILE [--shares-dir DIR] [--token NAME]",
+    {"key restore", COMMAND_DIRECT, "FILE [--shares-dir DIR] [--token NAME] [--destroyed]",
      "Brings a generation's key back into a token from its backup and M shares. Before anything "
      "is\n"
      "changed: the file's MAC, the system, the canary, and rows sampled from the database. Where\n"
@@ -103,7 +103,9 @@ const struct command command_table[] = {
      "\n"
      "  --shares-dir DIR  the shares are the files share-* of this folder; else the officers type\n"
      "                  them at the terminal, one after the other\n"
-     "  --token NAME    into the token of section [hsm NAME]; default: [hsm]\n" DIRECT FOR_ADMINS,
+     "  --token NAME    into the token of section [hsm NAME]; default: [hsm]\n"
+     "  --destroyed     a generation that was destroyed, for a database of before: an act of its\n"
+     "                  own, with a signed statement\n" DIRECT FOR_ADMINS,
      command_key_restore},
     {"key drill", COMMAND_DIRECT, "FILE [--shares-dir DIR]",
      "Proves that a backup and its shares would bring the key back. Does all that restore does, "
@@ -119,7 +121,7 @@ const struct command command_table[] = {
      "that was made and is not wanted. A rotation that ends well does it by itself. Also takes\n"
      "back one that is to be destroyed, while its grace lasts.\n",
      command_key_retire},
-    {"key destroy", COMMAND_DIRECT, "N [--grace DURATION] [--for-ever]",
+    {"key destroy", COMMAND_DIRECT, "N [--grace DURATION] [--for-ever] [--token-lost]",
      "Destroys the key of a retired generation in every token that holds it, in two steps: the\n"
      "first begins a grace, saying it again afterwards destroys. Both count under the lock that\n"
      "nothing needs the generation, and write a signed statement. Refused before a `db check\n"
@@ -128,7 +130,9 @@ const struct command command_table[] = {
      "administrator says `key confirm`. Ended at any point it goes on when it is said again.\n"
      "\n"
      "  --grace DURATION  between the two steps; default 7d\n"
-     "  --for-ever        also without a backup that was drilled\n" DIRECT FOR_ADMINS,
+     "  --for-ever        also without a backup that was drilled\n"
+     "  --token-lost      second step: what is found in no token here is written off as "
+     "lost\n" DIRECT FOR_ADMINS,
      command_key_destroy},
     {"key confirm", COMMAND_API, "N",
      "Confirms, within ten minutes and as another person, that generation N may be destroyed.\n",
@@ -388,6 +392,14 @@ const struct command command_table[] = {
      "of [roles] sso_admins or auditors; root too.\n",
      command_audit_verify},
 
+    {"db accept-restore", COMMAND_DIRECT, "",
+     "Goes on with a database that was put back from a backup and is older than what this node "
+     "has\n"
+     "seen (database_went_back). Looks into every token; takes up generations that the database\n"
+     "does not know; closes those that nothing may be wrapped under any more; takes numbers above\n"
+     "all that were ever used. A node without marks of its own takes your word for it. Changes\n"
+     "nothing where the database is not older.\n" DIRECT FOR_ADMINS,
+     command_db_accept_restore},
     {"db backup", COMMAND_DIRECT, "FILE",
      "Makes a consistent copy of the database while it is in use, and FILE.info beside it: which\n"
      "generations and share sets the copy needs to be opened, signed by the audit key. FILE is an\n"
@@ -423,7 +435,5 @@ const struct command command_table[] = {
     {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
     {"db copy", COMMAND_LATER, "", "moving to another database comes with a later version", NULL},
-    {"db accept-restore", COMMAND_LATER, "",
-     "that a database was put back from a backup is not noticed in this version", NULL},
 };
 const size_t command_count = sizeof command_table / sizeof command_table[0];

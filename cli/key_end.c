@@ -88,10 +88,11 @@ static void print_destruction(const json_t *result)
 COMMAND_FUNCTION(command_key_destroy)
 {
     const char *text = NULL, *grace = NULL;
-    bool for_ever = false;
+    bool for_ever = false, token_lost = false;
     uint64_t number = 0, grace_ms = GRACE_DEFAULT_MS;
     const struct option_row options[] = {{"grace", OPTION_TEXT, &grace, NULL},
                                          {"for-ever", OPTION_FLAG, &for_ever, NULL},
+                                         {"token-lost", OPTION_FLAG, &token_lost, NULL},
                                          {NULL, 0, NULL, NULL}};
     enum sso_code rc = parse(argc, argv, options, &text, &number, err);
     if (rc == SSO_OK && grace != NULL &&
@@ -104,6 +105,7 @@ COMMAND_FUNCTION(command_key_destroy)
     const struct destroy_request request = {.number = (uint32_t)number,
                                             .grace_ms = (int64_t)grace_ms,
                                             .for_ever = for_ever,
+                                            .token_lost = token_lost,
                                             .older_backups = older_backups};
     if (rc == SSO_OK)
         rc = ceremony_destroy(ceremony, &request, &result, err);

@@ -7,12 +7,13 @@
 #include "cli/output.h"
 #include "cli/prepare.h"
 
-static enum sso_code parse(int argc, char **argv, bool with_token, struct restore_wish *wish,
+static enum sso_code parse(int argc, char **argv, bool restores, struct restore_wish *wish,
                            struct sso_error *err)
 {
     const struct option_row options[] = {
         {"shares-dir", OPTION_TEXT, &wish->shares_dir, NULL},
-        {with_token ? "token" : NULL, OPTION_TEXT, &wish->token, NULL},
+        {restores ? "token" : NULL, OPTION_TEXT, &wish->token, NULL},
+        {restores ? "destroyed" : NULL, OPTION_FLAG, &wish->destroyed, NULL},
         {NULL, 0, NULL, NULL}};
     struct arguments arguments;
     enum sso_code rc = arguments_parse(argc, argv, options, &arguments, err);
@@ -33,6 +34,9 @@ static void print_restored(const json_t *result)
         printf("\nRestored into %s; %s rows sampled from the database opened. A custodian that\n"
                "runs takes it up at its next look; one that does not can be started.\n",
                member_text(result, "token", room), member_text(result, "samples_opened", room2));
+    if (json_is_string(json_object_get(result, "statement")))
+        printf("\nstatement   %s\nsignature   %s\n", member_text(result, "statement", room),
+               member_text(result, "signature", room2));
 }
 
 COMMAND_FUNCTION(command_key_restore)

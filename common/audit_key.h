@@ -21,6 +21,7 @@
 #define AUDIT_SIGNATURE_BYTES 64  /* r ‖ s, as PKCS#11 gives it */
 #define AUDIT_DIGEST_BYTES 32
 #define AUDIT_HEADS_MAX 64
+#define AUDIT_SIGNATURES_MAX ((uint64_t)1 << 53) /* numbers from here on are not ours */
 
 /* The record that announces a key: its target is id and fingerprint, in hex. */
 #define AUDIT_KEY_OPERATION "audit.key"

@@ -8,6 +8,10 @@
 #define AUDIT_HASH_BYTES 32
 #define REQUEST_ID_BYTES 16
 
+/* Says that the database was put back and accepted: what the chain held behind the record before is
+ * not in it any more. */
+#define AUDIT_ACCEPT_OPERATION "database.accept-restore"
+
 struct audit_record {
     char node[65];
     uint64_t number; /* 1, 2, 3 … per node */

@@ -170,7 +170,8 @@ const struct event_facts event_table[EVENTS] = {
             "The ends of the audit chains are not signed: since the last signature only the "
             "state directory and the journal know them.",
             "See the text. Where no token in use has an audit signing key, the next ceremony "
-            "(sso-hsm key generate) makes one.",
+            "(sso-hsm key generate) makes one. A signature with an absurd number, which somebody "
+            "put into the database, has to be taken out of it.",
             true,
         },
     [EVENT_POLICY_TAMPERED] =

@@ -25,7 +25,7 @@ static enum sso_code compare(struct custodian *custodian, struct sso_error *err)
     if (rc != SSO_OK)
         return sso_fail(err, rc, "%s", problem.detail);
     rc = store_begin(custodian->store, STORE_READ, &tx, err);
-    return rc == SSO_OK ? store_high_water_check(tx, &marks, err) : rc;
+    return rc == SSO_OK ? store_high_water_check(tx, &marks, custodian->node, err) : rc;
 }
 
 static void publish(struct custodian *custodian, const struct sso_error *verdict)

@@ -170,7 +170,11 @@ static enum sso_code open_generations(struct custodian *custodian, const struct 
         if (generation->state == 0)
             continue; /* damaged: neither opened nor, where it is open, taken for another's */
         keyring_know(custodian->keyring, &generation->number, 1);
-        if (generation->state == GENERATION_DESTROYED || is_long_retired(now, generation)) {
+        if (generation->state == GENERATION_DESTROYED || generation->going_ms != 0) {
+            keyring_end(custodian->keyring, generation->number);
+            continue;
+        }
+        if (is_long_retired(now, generation)) {
             keyring_forget(custodian->keyring, generation->number);
             continue;
         }

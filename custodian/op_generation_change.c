@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "custodian/application_access.h"
 #include "custodian/custodian.h"
+#include "custodian/high_water_watch.h"
 #include "custodian/operations.h"
 #include "custodian/rotation_events.h"
 #include "custodian/snapshot.h"
@@ -75,6 +76,11 @@ static enum sso_code write_retired(struct store_tx *tx, void *context, struct ss
     if (generation.state == GENERATION_ACTIVE || generation.state == GENERATION_DESTROYED)
         return sso_fail(err, SSO_IN_USE, "generation %u is %s: it cannot be retired", mark->number,
                         generation_state_name(generation.state));
+    if (generation.going_ms != 0)
+        return sso_fail(err, SSO_IN_USE,
+                        "the keys of generation %u are being destroyed, and one may be gone: there "
+                        "is no way back; sso-hsm key destroy %u ends it",
+                        mark->number, mark->number);
     if ((rc = store_generation_usage(tx, mark->number, &usage, err)) != SSO_OK ||
         (rc = generation_usage_check(&usage, mark->number, err)) != SSO_OK)
         return rc;
@@ -151,6 +157,9 @@ enum sso_code op_generation_change(struct request *request, struct sso_error *er
              retire ? "generation.retire" : "generation.mark-compromised");
     snprintf(record->target, sizeof record->target, "generation %u", mark.number);
     request->audited = true;
+    /* An older row of the generation, from before its keys began to go, would take it back. */
+    if (retire && (rc = high_water_look(custodian, err)) != SSO_OK)
+        return rc;
     rc = committer_run(custodian->committer, retire ? write_retired : write_mark, &mark, record, 1,
                        err);
     if (rc != SSO_OK)

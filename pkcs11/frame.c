@@ -327,6 +327,22 @@ bool frame_get_check(struct decoder *in, struct check *out)
     return !in->failed && result <= CHECK_SKIP;
 }
 
+void frame_put_token_key(struct encoder *out, const struct token_key *key)
+{
+    encode_u32(out, key->number);
+    encode_fixed(out, key->secret_id, sizeof key->secret_id);
+    encode_u8(out, (uint8_t)key->suite);
+}
+
+bool frame_get_token_key(struct decoder *in, struct token_key *out)
+{
+    out->number = decode_u32(in);
+    decode_fixed(in, out->secret_id, sizeof out->secret_id);
+    unsigned suite = decode_u8(in);
+    out->suite = (enum suite_id)suite;
+    return !in->failed && suite <= SUITE_AES256_GCM;
+}
+
 void frame_put_item(struct encoder *out, enum frame_kind kind, const struct key_item *item)
 {
     encode_u32(out, item->generation);

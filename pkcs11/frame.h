@@ -39,6 +39,8 @@ enum frame_kind {
     FRAME_EVIDENCE,
     FRAME_DESTROY,
     FRAME_PROBE,
+    FRAME_LIST,       /* the master secrets of a system that the token holds */
+    FRAME_TAKE_UP,    /* canary and evidence of one that was made elsewhere, made anew */
     FRAME_AUDIT_MAKE, /* the audit signing key of this token */
     FRAME_AUDIT_SIGN,
     FRAME_AUDIT_DESTROY,
@@ -149,6 +151,9 @@ void frame_put_evidence(struct encoder *out, const struct evidence *evidence);
 bool frame_get_evidence(struct decoder *in, struct evidence *out);
 void frame_put_check(struct encoder *out, const struct check *check);
 bool frame_get_check(struct decoder *in, struct check *out);
+/* At most TOKEN_KEYS_MAX fit. */
+void frame_put_token_key(struct encoder *out, const struct token_key *key);
+bool frame_get_token_key(struct decoder *in, struct token_key *out);
 
 /* One item of a batch on its way to the worker, and what came of it. `item->row_key` must point to
  * ROW_KEY_BYTES where the kind carries a row key in that direction. */

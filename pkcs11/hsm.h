@@ -131,6 +131,8 @@ enum sso_code hsm_pin_reset(struct hsm *hsm, struct sso_error *err);
 enum sso_code hsm_open_generation(struct hsm *hsm, const struct generation_key *key, bool fresh,
                                   struct sso_error *err) __attribute__((warn_unused_result));
 void hsm_forget_generation(struct hsm *hsm, uint32_t number);
+/* The same, and other workers in the place of those that had it open. */
+void hsm_end_generation(struct hsm *hsm, uint32_t number);
 
 /* The batches. The outcome is that of the batch; where it is SSO_OK each item has its own code,
  * else none was done as far as the caller may rely. deadline_ms is on boot_clock_ms(). */
@@ -202,6 +204,22 @@ enum sso_code hsm_rewrap_backup(struct hsm *hsm, const struct generation_key *ke
 enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
                            struct evidence *evidence, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* The master secrets of a system that this token holds, whoever made them; malloc: free(3). */
+#define TOKEN_KEYS_MAX 1024
+struct token_key {
+    uint32_t number;
+    uint8_t secret_id[SECRET_ID_BYTES];
+    enum suite_id suite; /* by what it may do; SUITE_NONE: it is no master secret */
+};
+enum sso_code hsm_list_keys(struct hsm *hsm, const uint8_t system_id[static SYSTEM_ID_BYTES],
+                            struct token_key **out, size_t *count, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* Makes the canary of a key that is in the token and takes its evidence: it is whatever key it is,
+ * since a canary that is made now proves nothing of before. SSO_KEY_NOT_ACCEPTABLE. */
+enum sso_code hsm_take_up_key(struct hsm *hsm, struct generation_key *key,
+                              struct evidence *evidence, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* SSO_NOT_FOUND: this token holds no such key; several are SSO_NO_MASTER_SECRET. */
 enum sso_code hsm_destroy_key(struct hsm *hsm, const struct generation_key *key,
                               struct sso_error *err) __attribute__((warn_unused_result));

@@ -1,6 +1,7 @@
 /* What is done with a master secret itself, and what a token shows of it. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/json.h"
@@ -99,6 +100,46 @@ enum sso_code hsm_evidence(struct hsm *hsm, const struct generation_key *key,
     enum sso_code code = ceremony_ask(hsm, FRAME_EVIDENCE, &body, &reply, err);
     struct decoder in = {.next = reply.data, .left_bytes = reply.length_bytes};
     if (code == SSO_OK && !frame_get_evidence(&in, evidence))
+        code = ceremony_damaged(err);
+    return code;
+}
+
+enum sso_code hsm_list_keys(struct hsm *hsm, const uint8_t system_id[static SYSTEM_ID_BYTES],
+                            struct token_key **out, size_t *count, struct sso_error *err)
+{
+    ENCODER_AUTO body = {0};
+    ENCODER_AUTO reply = {0};
+    *out = NULL;
+    *count = 0;
+    encode_fixed(&body, system_id, SYSTEM_ID_BYTES);
+    enum sso_code code = ceremony_ask(hsm, FRAME_LIST, &body, &reply, err);
+    struct decoder in = {.next = reply.data, .left_bytes = reply.length_bytes};
+    if (code != SSO_OK)
+        return code;
+    uint32_t found = decode_u32(&in);
+    struct token_key *keys = found <= TOKEN_KEYS_MAX ? calloc(found + 1, sizeof *keys) : NULL;
+    if (keys == NULL)
+        return ceremony_damaged(err);
+    for (uint32_t i = 0; i < found; i++) {
+        if (!frame_get_token_key(&in, &keys[i])) {
+            free(keys);
+            return ceremony_damaged(err);
+        }
+    }
+    *out = keys;
+    *count = found;
+    return SSO_OK;
+}
+
+enum sso_code hsm_take_up_key(struct hsm *hsm, struct generation_key *key,
+                              struct evidence *evidence, struct sso_error *err)
+{
+    ENCODER_AUTO body = {0};
+    ENCODER_AUTO reply = {0};
+    frame_put_generation(&body, key);
+    enum sso_code code = ceremony_ask(hsm, FRAME_TAKE_UP, &body, &reply, err);
+    struct decoder in = {.next = reply.data, .left_bytes = reply.length_bytes};
+    if (code == SSO_OK && (!frame_get_generation(&in, key) || !frame_get_evidence(&in, evidence)))
         code = ceremony_damaged(err);
     return code;
 }

@@ -124,3 +124,12 @@ void hsm_forget_generation(struct hsm *hsm, uint32_t number)
     forget_in_workers(hsm, number);
     pthread_mutex_unlock(&hsm->control_mutex);
 }
+
+void hsm_end_generation(struct hsm *hsm, uint32_t number)
+{
+    pthread_mutex_lock(&hsm->control_mutex);
+    take_back(hsm, number, NULL);
+    forget_in_workers(hsm, number);
+    (void)!replace_workers(hsm, NULL, NULL);
+    pthread_mutex_unlock(&hsm->control_mutex);
+}

@@ -186,7 +186,7 @@ enum sso_code keyring_open(struct keyring *keyring, const struct generation *gen
     return code;
 }
 
-void keyring_forget(struct keyring *keyring, uint32_t number)
+static struct hsm *take_out(struct keyring *keyring, uint32_t number)
 {
     struct hsm *pool = NULL;
     pthread_rwlock_wrlock(&keyring->lock);
@@ -196,8 +196,21 @@ void keyring_forget(struct keyring *keyring, uint32_t number)
         *place = keyring->slot[--keyring->slot_count];
     }
     pthread_rwlock_unlock(&keyring->lock);
+    return pool;
+}
+
+void keyring_forget(struct keyring *keyring, uint32_t number)
+{
+    struct hsm *pool = take_out(keyring, number);
     if (pool != NULL)
         hsm_forget_generation(pool, number);
+}
+
+void keyring_end(struct keyring *keyring, uint32_t number)
+{
+    struct hsm *pool = take_out(keyring, number);
+    if (pool != NULL)
+        hsm_end_generation(pool, number);
 }
 
 /* ---- batches ---- */

@@ -25,6 +25,9 @@ enum sso_code keyring_open(struct keyring *keyring, const struct generation *gen
                            const struct generation_token *tokens, size_t token_count, bool fresh,
                            struct sso_error *err) __attribute__((warn_unused_result));
 void keyring_forget(struct keyring *keyring, uint32_t number);
+/* As keyring_forget, of a generation whose keys are destroyed: where it was open the workers of its
+ * pool are replaced one by one, since a session may work with a copy (pkcs11/session_copy.h). */
+void keyring_end(struct keyring *keyring, uint32_t number);
 bool keyring_has(struct keyring *keyring, uint32_t number);
 enum suite_id keyring_suite(struct keyring *keyring,
                             uint32_t number); /* SUITE_NONE where it is not open */

@@ -1,9 +1,11 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "pkcs11/audit_signing.h"
 #include "pkcs11/canary.h"
 #include "pkcs11/evidence.h"
 #include "pkcs11/key.h"
+#include "pkcs11/key_list.h"
 #include "pkcs11/probe.h"
 #include "pkcs11/worker.h"
 
@@ -112,6 +114,34 @@ static enum sso_code destroy(struct worker_thread *thread, const struct generati
     return code;
 }
 
+static enum sso_code take_up(struct worker_thread *thread, struct generation_key *generation,
+                             struct sso_error *err)
+{
+    CK_OBJECT_HANDLE key;
+    enum sso_code code = key_find(&thread->session, generation, &key, err);
+    return code == SSO_OK ? worker_prove(thread, generation, key, true, err) : code;
+}
+
+static enum sso_code list(struct worker_thread *thread, struct decoder *request,
+                          struct sso_error *err)
+{
+    uint8_t system_id[SYSTEM_ID_BYTES];
+    size_t count = 0;
+    decode_fixed(request, system_id, sizeof system_id);
+    enum sso_code code = decode_end(request, "system", err);
+    struct token_key *keys = code == SSO_OK ? calloc(TOKEN_KEYS_MAX, sizeof *keys) : NULL;
+    if (code == SSO_OK && keys == NULL)
+        code = sso_fail(err, SSO_NO_MEMORY, "no memory for a list of keys");
+    if (code == SSO_OK)
+        code = key_list(&thread->session, system_id, keys, TOKEN_KEYS_MAX, &count, err);
+    if (code == SSO_OK)
+        encode_u32(&thread->reply, (uint32_t)count);
+    for (size_t i = 0; code == SSO_OK && i < count; i++)
+        frame_put_token_key(&thread->reply, &keys[i]);
+    free(keys);
+    return code;
+}
+
 static void probe(struct worker_thread *thread)
 {
     struct check checks[PROBE_CHECKS_MAX];
@@ -173,6 +203,8 @@ enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,
         probe(thread);
         return SSO_OK;
     }
+    if (kind == FRAME_LIST)
+        return list(thread, request, err);
     if (kind == FRAME_FORGET) {
         generation_table_remove(&thread->worker->table, decode_u32(request));
         return SSO_OK;
@@ -194,6 +226,8 @@ enum sso_code worker_control(struct worker_thread *thread, enum frame_kind kind,
         return generate(thread, &generation, err);
     case FRAME_EVIDENCE:
         return evidence(thread, &generation, err);
+    case FRAME_TAKE_UP:
+        return take_up(thread, &generation, err);
     case FRAME_DESTROY:
         return destroy(thread, &generation, err);
     default:

@@ -47,6 +47,12 @@ enum sso_code store_audit_to_sign(struct store *store, struct audit_signature *o
     if (rc == SSO_OK && count > AUDIT_HEADS_MAX)
         rc =
             sso_fail(err, SSO_TOO_LARGE, "more than %d nodes have an audit chain", AUDIT_HEADS_MAX);
+    if (rc == SSO_OK && last.number >= AUDIT_SIGNATURES_MAX)
+        rc = sso_fail(err, SSO_POLICY_TAMPERED,
+                      "signature %llu of the audit was put into the database by another hand: "
+                      "nothing is signed before the row of that number is taken out of "
+                      "audit_signatures",
+                      (unsigned long long)last.number);
     if (rc == SSO_OK) {
         *out = (struct audit_signature){
             .number = last.number + 1, .time_ms = wall_clock_ms(), .head_count = count};

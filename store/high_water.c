@@ -95,8 +95,28 @@ enum sso_code store_high_water_marks(const char *state_directory, const char *no
     return SSO_OK;
 }
 
+/* What was the end of a chain that nobody has lengthened since may be pruned by now. Where a chain
+ * begins is under no tag, so of our own this counts only for the very record. */
+static enum sso_code was_pruned(struct store_tx *tx, const struct audit_head *head,
+                                const char *node, bool *pruned, struct sso_error *err)
+{
+    struct audit_base *base = NULL;
+    size_t count = 0;
+    enum sso_code rc = store_audit_base_list(tx, &base, &count, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        const struct audit_head *last = &base[i].last;
+        if (strcmp(last->node, head->node) != 0)
+            continue;
+        *pruned = (last->number > head->number && strcmp(head->node, node) != 0) ||
+                  (last->number == head->number &&
+                   memcmp(last->hash, head->hash, sizeof last->hash) == 0);
+    }
+    free(base);
+    return rc;
+}
+
 enum sso_code store_high_water_check(struct store_tx *tx, const struct high_water *marks,
-                                     struct sso_error *err)
+                                     const char *node, struct sso_error *err)
 {
     HIGH_WATER_AUTO now = {0};
     static const uint8_t none[SYSTEM_ID_BYTES];
@@ -108,6 +128,8 @@ enum sso_code store_high_water_check(struct store_tx *tx, const struct high_wate
         const struct audit_head *head = &marks->head[i];
         bool holds = false;
         rc = store_audit_holds(tx, head, &holds, err);
+        if (rc == SSO_OK && !holds)
+            rc = was_pruned(tx, head, node, &holds, err);
         if (rc == SSO_OK && !holds)
             rc = sso_fail(err, SSO_DATABASE_WENT_BACK,
                           "the database is older than what this node has seen: record %llu of the "

@@ -76,6 +76,7 @@ struct restore_wish {
     const char *file;
     const char *shares_dir; /* NULL: at the terminal */
     const char *token;
+    bool destroyed; /* restore: it is known that the generation was destroyed (DESIGN §8) */
 };
 enum sso_code ceremony_restore(struct ceremony *ceremony, const struct restore_wish *wish,
                                json_t **result, struct sso_error *err)
@@ -108,6 +109,7 @@ struct destroy_request {
     uint32_t number;
     int64_t grace_ms; /* for the first step */
     bool for_ever;    /* without a backup that was drilled */
+    bool token_lost;  /* second step: what is found in no token here is written off */
     /* Asked where keys.retired_keep has not passed; true: the person typed that older backups of
      * the database become unreadable. No lock is held meanwhile. */
     bool (*older_backups)(const char *question);
@@ -145,6 +147,14 @@ enum sso_code ceremony_backup_database(struct ceremony *ceremony, const char *pa
  * key is one of the system's only its audit can tell. */
 enum sso_code database_backup_info(const char *path, json_t **out, struct sso_error *err)
     __attribute__((warn_unused_result));
+
+/* The database was put back from a backup, and is to be gone on with (DESIGN §6). *result:
+ * {"accepted","reason","active","active_closed","numbers_used","generations":[{"number","secret_id",
+ * "suite","state","closed","compromised","how","in_token"}],"left_alone":[text],
+ * "rotation_cancelled","audit":{"node","number","known":{"number","hash"}}}; accepted false: it is
+ * not older than what this node has seen, and nothing was changed. */
+enum sso_code ceremony_accept_restore(struct ceremony *ceremony, json_t **result,
+                                      struct sso_error *err) __attribute__((warn_unused_result));
 
 /* The object of `db check`: structure; with `open` also every tag, row and sealed key; with
  * `against_audit` every row against the records of its writes and deletes. */

@@ -1,15 +1,10 @@
 /* `key destroy`: the first step, and the order of both. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cli/ceremony/destruction.h"
+#include "cli/ceremony/statement.h"
 #include "common/clock.h"
-#include "common/encode.h"
 #include "common/fault.h"
 #include "common/json.h"
 
@@ -126,48 +121,21 @@ static enum sso_code first_step(struct destroying *self, struct sso_error *err)
 
 /* --- the statement --- */
 
-/* For people and auditors; the audit has the text too, so one that is lost is no harm. */
-static void keep_statement(const struct destroying *self, const char *signature, const char *pem)
-{
-    char path[512];
-    const char *folder = self->ceremony->config->system.state_directory;
-    snprintf(path, sizeof path, "%s/statements", folder);
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        console_warn("%s cannot be made: the statement stands in the audit only", path);
-        return;
-    }
-    snprintf(path, sizeof path, "%s/statements/generation-%u-%s", folder, self->generation.number,
-             generation_state_name(self->generation.state));
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool done = fd >= 0 && dprintf(fd, "%s\nsignature %s\n%s", self->statement, signature, pem) > 0;
-    if (fd >= 0)
-        done = fsync(fd) == 0 && done;
-    if (fd >= 0)
-        close(fd);
-    if (!done)
-        console_warn("%s was not written: the statement stands in the audit only", path);
-}
-
 static json_t *signed_statement(const struct destroying *self)
 {
-    uint8_t signature[AUDIT_SIGNATURE_BYTES];
-    char hex[2 * AUDIT_SIGNATURE_BYTES + 1] = "", pem[AUDIT_KEY_PEM_SIZE] = "";
-    struct sso_error problem = {0};
-    const struct signed_text text = {
-        .kind = "statement", .bytes = self->statement, .count = strlen(self->statement)};
-    if (signer_sign(self->ceremony, &self->signer, &text, signature, &problem) == SSO_OK &&
-        audit_key_pem(&self->signer.key, pem))
-        hex_encode(signature, sizeof signature, hex);
-    else
-        console_warn("the statement is not signed: %s", problem.detail);
-    if (!self->was_destroyed)
-        keep_statement(self, hex, pem);
-    bool grace = self->generation.state == GENERATION_DESTROYING;
-    return json_pack(
-        "{s:I, s:s, s:o, s:s, s:o, s:o}", "generation", (json_int_t)self->generation.number,
-        "state", generation_state_name(self->generation.state), "until",
-        grace ? json_time(self->row.destroying_ms + self->row.grace_ms) : json_null(), "statement",
-        self->statement, "signature", json_text_or_null(hex), "public_key", json_text_or_null(pem));
+    const struct generation *generation = &self->generation;
+    bool grace = generation->state == GENERATION_DESTROYING;
+    const struct statement statement = {.generation = generation->number,
+                                        .what = generation_state_name(generation->state),
+                                        .text = self->statement,
+                                        .keep = !self->was_destroyed};
+    json_t *result =
+        json_pack("{s:I, s:s, s:o}", "generation", (json_int_t)generation->number, "state",
+                  generation_state_name(generation->state), "until",
+                  grace ? json_time(self->row.destroying_ms + self->row.grace_ms) : json_null());
+    if (result != NULL)
+        statement_sign(self->ceremony, &self->signer, &statement, result);
+    return result;
 }
 
 /* --- both --- */

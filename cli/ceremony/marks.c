@@ -14,7 +14,7 @@ enum sso_code installation_check_marks(const struct ceremony *ceremony, struct s
     if (rc != SSO_OK)
         return sso_fail(err, rc, "%s", problem.detail);
     rc = store_begin(ceremony->store, STORE_READ, &tx, err);
-    return rc == SSO_OK ? store_high_water_check(tx, &marks, err) : rc;
+    return rc == SSO_OK ? store_high_water_check(tx, &marks, config->cluster.node, err) : rc;
 }
 
 void console_keep_marks(const struct ceremony *ceremony, bool first)

@@ -19,12 +19,11 @@ static enum sso_code compare(const struct ceremony *ceremony, const char *path,
                         "%s is a backup of the system %s, the database holds another one, %s", path,
                         file->system_name, ceremony->system.name);
     const struct generation *generation = installation_generation(ceremony, file->generation);
-    if (generation == NULL || generation->state == GENERATION_DESTROYED)
+    if (generation == NULL)
         return sso_fail(err, SSO_NOT_FOUND,
-                        "%s is a backup of generation %u, which %s: only a database of that time "
-                        "has rows for it (sso-hsm db accept-restore)",
-                        path, file->generation,
-                        generation == NULL ? "this database does not know" : "was destroyed");
+                        "%s is a backup of generation %u, which this database does not know: it "
+                        "has no rows for it",
+                        path, file->generation);
     if (memcmp(file->secret_id, generation->secret_id, SECRET_ID_BYTES) != 0 ||
         file->suite != generation->suite ||
         memcmp(&file->canary, &generation->canary, sizeof file->canary) != 0)

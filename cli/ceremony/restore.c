@@ -6,7 +6,7 @@
 
 #include "cli/ceremony/journal.h"
 #include "cli/ceremony/opened_backup.h"
-#include "cli/ceremony/signing.h"
+#include "cli/ceremony/statement.h"
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/json.h"
@@ -56,6 +56,8 @@ struct restoring {
     struct generation_token token;
     struct signer signer;
     bool installed, already_there;
+    bool was_destroyed;  /* here or, as this node's marks know, later than this database */
+    char statement[600]; /* of that; it is what the audit has too */
 };
 
 static enum sso_code find_pool(struct ceremony *ceremony, const char *token, struct hsm **out,
@@ -125,6 +127,32 @@ static enum sso_code open_restoring(struct ceremony *ceremony, const struct rest
     return rc;
 }
 
+/* Whoever destroyed a generation meant that nothing opens under it any more. */
+static enum sso_code check_destroyed(struct ceremony *ceremony, const struct restore_wish *wish,
+                                     struct restoring *restoring, struct sso_error *err)
+{
+    const struct generation *generation = restoring->opened.generation, *mark = NULL;
+    HIGH_WATER_AUTO marks = {0};
+    if (high_water_read(ceremony->config->system.state_directory, &marks, NULL) == SSO_OK)
+        mark = high_water_generation(&marks, generation->number);
+    if (generation->state == GENERATION_DESTROYING && generation->going_ms != 0)
+        return sso_fail(err, SSO_IN_USE,
+                        "generation %u is being destroyed: let sso-hsm key destroy %u end first",
+                        generation->number, generation->number);
+    restoring->was_destroyed = generation->state == GENERATION_DESTROYED ||
+                               (mark != NULL && (mark->state == GENERATION_DESTROYED ||
+                                                 mark->going_ms > generation->going_ms));
+    if (restoring->was_destroyed == wish->destroyed)
+        return SSO_OK;
+    if (wish->destroyed)
+        return sso_fail(err, SSO_USAGE, "generation %u was not destroyed: leave --destroyed out",
+                        generation->number);
+    return sso_fail(err, SSO_USAGE,
+                    "generation %u was destroyed, so that nothing opens under it any more. To "
+                    "restore it, for an older database, is an act of its own: say --destroyed",
+                    generation->number);
+}
+
 static enum sso_code prove(struct ceremony *ceremony, const struct restore_wish *wish,
                            struct restoring *restoring, struct sso_error *err)
 {
@@ -170,11 +198,31 @@ static void succeed_row(const struct ceremony *ceremony, struct generation_token
     }
 }
 
+/* Its key is there again: kept, unused, to be destroyed once more. */
+static enum sso_code take_back(struct ceremony *ceremony, struct store_tx *tx, uint32_t number,
+                               struct sso_error *err)
+{
+    struct generation row;
+    enum sso_code rc = store_generation_hold(tx, number, STORE_EXCLUSIVE, &row, err);
+    if (rc == SSO_OK)
+        rc = policy_check_generation(&ceremony->policy, &row, err);
+    if (rc != SSO_OK || row.state != GENERATION_DESTROYED)
+        return rc;
+    row.state = GENERATION_RETIRED;
+    row.going_ms = 0;
+    row.retired_ms = wall_clock_ms();
+    row.version++;
+    policy_tag_generation(&ceremony->policy, &row);
+    return store_generation_update(tx, &row, err);
+}
+
 static enum sso_code store_restored(struct ceremony *ceremony, struct restoring *restoring,
                                     struct audit_record *record, struct sso_error *err)
 {
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK && restoring->was_destroyed)
+        rc = take_back(ceremony, tx, restoring->opened.key.number, err);
     if (rc == SSO_OK)
         rc = store_generation_token_put(tx, &restoring->token, err);
     if (rc == SSO_OK)
@@ -185,9 +233,28 @@ static enum sso_code store_restored(struct ceremony *ceremony, struct restoring 
     return rc == SSO_OK ? store_commit(&tx, err) : rc;
 }
 
-static enum sso_code record_of(const struct ceremony *ceremony, const struct restoring *restoring,
+static enum sso_code record_of_destroyed(const struct ceremony *ceremony,
+                                         struct restoring *restoring, struct audit_record *out,
+                                         struct sso_error *err)
+{
+    struct hsm_status status;
+    char uri[TOKEN_URI_SIZE];
+    hsm_status(restoring->pool, &status);
+    token_identity_uri(&status.token, uri);
+    snprintf(restoring->statement, sizeof restoring->statement,
+             "generation %" PRIu32 ", which was destroyed, is restored into %.250s from share set "
+             "%s: rows of databases older than its end open under it again, until it is destroyed "
+             "once more; %zu of %zu sampled rows opened",
+             restoring->opened.key.number, uri, restoring->opened.text.file.set.id,
+             restoring->samples.opened, restoring->samples.count);
+    return console_record(ceremony, "generation.restore-destroyed", restoring->statement, out, err);
+}
+
+static enum sso_code record_of(const struct ceremony *ceremony, struct restoring *restoring,
                                struct audit_record *out, struct sso_error *err)
 {
+    if (restoring->was_destroyed)
+        return record_of_destroyed(ceremony, restoring, out, err);
     char target[192];
     snprintf(target, sizeof target, "generation %" PRIu32 ", share set %s, %zu of %zu rows opened",
              restoring->opened.key.number, restoring->opened.text.file.set.id,
@@ -249,6 +316,12 @@ static json_t *result_object(struct ceremony *ceremony, const struct restoring *
     json_object_set_new(object, "samples", json_integer((json_int_t)restoring->samples.count));
     json_object_set_new(object, "samples_opened",
                         json_integer((json_int_t)restoring->samples.opened));
+    const struct statement statement = {.generation = restoring->opened.key.number,
+                                        .what = "restored",
+                                        .text = restoring->statement,
+                                        .keep = true};
+    if (restoring->was_destroyed && !restoring->already_there)
+        statement_sign(ceremony, &restoring->signer, &statement, object);
     return object;
 }
 
@@ -256,6 +329,8 @@ static enum sso_code restore(struct ceremony *ceremony, const struct restore_wis
                              struct restoring *restoring, struct sso_error *err)
 {
     enum sso_code rc = open_restoring(ceremony, wish, restoring, err);
+    if (rc == SSO_OK)
+        rc = check_destroyed(ceremony, wish, restoring, err);
     if (rc == SSO_OK)
         rc = journal_open(ceremony, &restoring->journal, err);
     if (rc == SSO_OK)
@@ -324,6 +399,9 @@ static enum sso_code drill(struct ceremony *ceremony, const struct restore_wish 
                            struct sso_error *err)
 {
     enum sso_code rc = open_restoring(ceremony, wish, restoring, err);
+    if (rc == SSO_OK && restoring->opened.generation->state == GENERATION_DESTROYED)
+        rc = sso_fail(err, SSO_NOT_FOUND, "generation %u was destroyed: there is nothing to drill",
+                      restoring->opened.generation->number);
     if (rc == SSO_OK)
         rc = installation_open_policy(ceremony, err);
     if (rc == SSO_OK)

@@ -1,7 +1,9 @@
 """A database that is older than what the node has seen: noticed, refused, accepted."""
 import contextlib
+import os
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -184,3 +186,204 @@ def test_a_database_of_another_system_in_its_place(filled, make_installation):
     it.start(wait=None)
     assert it.look_up("app", principal_of(1)).code == "database_unavailable"
     assert "another system" in it.log_text()
+
+
+# --- accepting ---
+
+def accept(it, check=0):
+    done = it.sso("db", "accept-restore", check=check)
+    return done.json if check == 0 else done
+
+
+def of(report, number):
+    return next(each for each in report["generations"] if each["number"] == number)
+
+
+def went_back(it, copy):
+    it.stop()
+    put_back(it, copy)
+    it.start(wait="decrypt")
+    assert it.put("app", principal_of(1), "changed").code == "database_went_back"
+
+
+def serves_again(it, principal=principal_of(1)):
+    wait_for(lambda: not has_event(it), "the event ends")
+    wait_for(lambda: it.put("app", principal, "after").status in (200, 201), "it is written to")
+    assert it.password("app", principal) == "after"
+    it.check_open()
+
+
+def test_nothing_to_accept(filled):
+    before = generations(filled)
+    done = accept(filled)
+    assert done["accepted"] is False and generations(filled) == before
+    assert "nothing was changed" in filled.sso("db", "accept-restore", as_json=False, check=0).out
+
+
+@pytest.mark.parametrize("while_it_runs", [False, True])
+def test_an_older_copy_of_the_same_generation(filled, while_it_runs):
+    it = filled
+    anchor = it.directory / "anchor"
+    copy = snapshot(it)
+    it.put("app", principal_of(0), "newer", status=200)
+    it.sso("audit", "verify", "--new-anchor", anchor, check=0)
+    went_back(it, copy)
+    if not while_it_runs:
+        it.stop()
+    done = accept(it)
+    assert done["accepted"] and done["active"] == 1 and not done["active_closed"], done
+    assert done["audit"]["known"]["number"] > 5
+    if not while_it_runs:
+        it.start()
+    serves_again(it)
+    events = [each["name"] for each in it.api("GET", "/v1/health").json["events"]]
+    assert "policy_tampered" not in events and "audit_truncated" not in events, events
+    assert "policy_tampered" not in it.log_text()
+    # The audit is whole as it is now and says where it was cut; who knew more is told.
+    report = it.sso("audit", "verify", check=0).json
+    assert report["ok"]
+    (cut,) = report["accepted"]
+    assert cut["number"] == done["audit"]["number"] and cut["known"] == done["audit"]["known"]["number"]
+    anchored = it.sso("audit", "verify", "--anchor", anchor, check=3).json
+    assert any("database was put back" in each["detail"] for each in anchored["findings"]), anchored
+    assert accept(it)["accepted"] is False
+
+
+def numbers_used(it):
+    """Of everything that knows: database, marks (through the floor), tokens."""
+    with it.sql() as sql:
+        rows = [row[0] for row in sql.execute("SELECT number FROM generations")]
+        floor = sql.execute("SELECT value FROM settings WHERE name = 'system.generation_floor'")
+        floor = int(floor.fetchone()[0])
+        ids = [row[0] for row in sql.execute("SELECT secret_id FROM generations")]
+    assert len(set(ids)) == len(ids)
+    labels = [line.rsplit(":", 1)[1].strip() for line in
+              it.token.pkcs11_tool("-O", "--type", "secrkey").splitlines() if "label:" in line]
+    assert len(set(labels)) == len(labels)
+    return max(rows), floor, {int(each) for each in labels}
+
+
+@pytest.mark.parametrize("rotations", [1, 3])
+def test_generations_made_since_are_taken_up(filled, rotations):
+    it = filled
+    copy = snapshot(it)
+    for _ in range(rotations):
+        it.sso("rotate", "--no-backup", check=0)
+    it.sso("key", "generate", "--no-backup", check=0)
+    newest, pending = rotations + 1, rotations + 2
+    rows = generations(it)
+    went_back(it, copy)
+    done = accept(it)
+    # The one that was active is so again: its canary proves it. Rows wait on the old one.
+    assert done["active"] == newest and not done["active_closed"], done
+    assert of(done, 1)["state"] == "retiring" and of(done, newest)["how"] == "taken up"
+    assert of(done, pending)["state"] == "pending"
+    assert [of(done, n)["state"] for n in range(2, newest)] == ["retired"] * (rotations - 1)
+    now = generations(it)
+    for number in range(2, pending + 1):
+        assert now[number]["secret_id"] == rows[number]["secret_id"]
+        assert now[number]["version"] > rows[number]["version"]
+        assert now[number]["wraps"] >= rows[number]["wraps"]
+    serves_again(it)
+    assert numbers_used(it)[1] == pending
+    it.sso("rotate", "--no-backup", check=0)
+    assert it.rotation()["to"] == pending + 1
+    assert it.password("app", principal_of(0)) == "secret 0"
+    it.check_open()
+    highest, _, labels = numbers_used(it)
+    assert highest == pending + 1 and labels == set(range(1, pending + 2))
+
+
+def test_a_key_that_only_the_token_knows(filled):
+    """A host that was lost with its marks."""
+    it = filled
+    copy = snapshot(it)
+    it.sso("rotate", "--no-backup", check=0)
+    it.stop()
+    put_back(it, copy)
+    for name in ("high-water", "audit-head"):
+        (it.directory / name).unlink()
+    done = accept(it)
+    stranger = of(done, 2)
+    assert stranger["how"] == "taken up anew" and stranger["state"] == "retired"
+    assert stranger["closed"] and done["active"] == 1 and done["active_closed"], done
+    assert done["numbers_used"] > 2
+    it.start(wait="decrypt")
+    assert it.password("app", principal_of(0)) == "secret 0"
+    reply = it.put("app", principal_of(1), "changed")
+    assert reply.code == "wraps_exhausted" and reply.status == 409, reply
+    wait_for(lambda: has_event(it, "generation_closed"), "the event")
+    it.sso("rotate", "--no-backup", check=0)
+    serves_again(it)
+    assert it.rotation()["to"] == done["numbers_used"] + 1
+    wait_for(lambda: not has_event(it, "generation_closed"), "the event ends")
+    report = it.sso("audit", "verify", check=0).json
+    assert report["ok"] and report["accepted"][0]["known"] is None
+
+
+def test_gcm_wraps_nothing_more(make_installation):
+    it = make_installation()
+    it.init("--suite", "aes256-gcm")
+    it.start()
+    it.create_app()
+    it.put("app", "first", "secret 0", status=201)
+    copy = snapshot(it)
+    wraps = generations(it)[1]["wraps"]
+    it.fill(200)
+    went_back(it, copy)
+    done = accept(it)
+    assert done["active_closed"] and of(done, 1)["closed"], done
+    wait_for(lambda: not has_event(it), "the event ends")
+    wait_for(lambda: it.put("app", principal_of(1), "x").code == "wraps_exhausted", "it is closed")
+    assert it.password("app", "first") == "secret 0"
+    it.sso("rotate", "--no-backup", check=0)
+    it.put("app", principal_of(1), "x", status=201)
+    now = generations(it)
+    assert now[1]["state"] == "retired" and now[1]["wraps"] >= wraps
+    it.check_open()
+
+
+def test_marks_that_were_damaged_are_made_anew(filled):
+    it = filled
+    it.stop()
+    (it.directory / "high-water").write_bytes(b"junk")
+    it.start(wait="decrypt")
+    assert "high-water" in accept(it)["reason"]
+    serves_again(it)
+
+
+def test_a_rotation_that_was_going_on_is_cancelled(filled):
+    it = filled
+    for n in range(100):
+        it.put("app", f"more-{n}", "x", status=201)
+    it.sso("rotate", "--no-backup", "--rate", "1", "--detach", check=0)
+    wait_for(lambda: it.rotation()["done"] > 0, "rows move")
+    copy = snapshot(it)
+    it.sso("rotate", "cancel", check=0)
+    it.sso("rotate", "--no-backup", check=0)
+    went_back(it, copy)
+    assert it.rotation()["state"] == "running"
+    done = accept(it)
+    assert done["rotation_cancelled"] == 1 and done["active"] == 3, done
+    serves_again(it)
+    assert it.rotation()["state"] == "cancelled"
+    it.sso("rotate", "--no-backup", check=0)
+    it.check_open()
+
+
+@pytest.mark.parametrize("point", ["accept.written", "accept.committed", "accept.head"])
+def test_killed_at_a_step_it_is_said_again(fault_installation, point):
+    it = fault_installation
+    it.init()
+    it.start()
+    it.create_app()
+    it.put("app", principal_of(0), "secret 0", status=201)
+    copy = snapshot(it)
+    it.sso("rotate", "--no-backup", check=0)
+    went_back(it, copy)
+    killed = subprocess.run(it.command("db", "accept-restore"), capture_output=True, timeout=600,
+                            cwd="/", env={**os.environ, "SSO_HSM_FAULT": f"{point}:kill:1"})
+    assert killed.returncode == -9, killed
+    assert accept(it)["active"] == 2
+    serves_again(it)
+    assert it.sso("audit", "verify", check=0).json["ok"]

@@ -54,9 +54,9 @@ static json_t *verify(uint64_t anchor_number)
     if (anchor_number > 0 && anchor_number <= RECORDS)
         memcpy(anchor.hash, chain[anchor_number - 1].hash, sizeof anchor.hash);
     json_t *findings = json_array();
-    uint64_t records = 0;
-    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, findings, &records, NULL), SSO_OK);
-    assert_int_equal(records, chain_count);
+    struct chain_report report = {.findings = findings};
+    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, &report, NULL), SSO_OK);
+    assert_int_equal(report.records, chain_count);
     return findings;
 }
 
@@ -93,8 +93,8 @@ static void test_missing_records(void **state)
     chain_count -= 2;
     struct chain_anchor none = {0};
     json_t *findings = json_array();
-    uint64_t records = 0;
-    assert_int_equal(chain_verify(NULL, &base, &none, 1, findings, &records, NULL), SSO_OK);
+    struct chain_report report = {.findings = findings};
+    assert_int_equal(chain_verify(NULL, &base, &none, 1, &report, NULL), SSO_OK);
     expect(findings, 1, 6, "missing");
 }
 
@@ -117,9 +117,9 @@ static void test_cut_tail(void **state)
     (void)state;
     struct chain_anchor anchor = {.number = RECORDS, .where = "the test"};
     json_t *findings = json_array();
-    uint64_t records = 0;
+    struct chain_report report = {.findings = findings};
     chain_count = RECORDS - 3;
-    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, &report, NULL), SSO_OK);
     expect(findings, 1, RECORDS - 2, "truncated");
 }
 
@@ -128,9 +128,9 @@ static void test_whole_chain_made_anew(void **state)
     (void)state;
     struct chain_anchor anchor = {.number = RECORDS, .where = "the test"};
     json_t *findings = json_array();
-    uint64_t records = 0;
+    struct chain_report report = {.findings = findings};
     memset(anchor.hash, 7, sizeof anchor.hash);
-    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, findings, &records, NULL), SSO_OK);
+    assert_int_equal(chain_verify(NULL, &base, &anchor, 1, &report, NULL), SSO_OK);
     expect(findings, 1, RECORDS, "changed");
 }
 
@@ -146,9 +146,9 @@ static void prune(void)
 static json_t *verify_pruned(const struct chain_anchor *anchor)
 {
     json_t *findings = json_array();
-    uint64_t records = 0;
-    assert_int_equal(chain_verify(NULL, &base, anchor, 1, findings, &records, NULL), SSO_OK);
-    assert_int_equal(records, chain_count);
+    struct chain_report report = {.findings = findings};
+    assert_int_equal(chain_verify(NULL, &base, anchor, 1, &report, NULL), SSO_OK);
+    assert_int_equal(report.records, chain_count);
     return findings;
 }
 
@@ -179,6 +179,36 @@ static void test_more_gone_than_pruned(void **state)
     expect(verify_pruned(&none), 1, 1001, "changed");
 }
 
+/* Whoever knew more than the chain that was put back still finds the cut, and is told why. */
+static void test_database_put_back(void **state)
+{
+    (void)state;
+    struct chain_anchor anchors[] = {{.number = 900, .hash = {7}, .where = "the test"},
+                                     {.number = RECORDS + 5, .where = "the test"}};
+    struct chain_report report = {.findings = json_array(), .accepted = json_array()};
+    uint8_t previous[AUDIT_HASH_BYTES];
+    snprintf(chain[1000].operation, sizeof chain[1000].operation, "%s", AUDIT_ACCEPT_OPERATION);
+    snprintf(chain[1000].target, sizeof chain[1000].target,
+             "this node knew record 950 00; active 1");
+    memcpy(previous, chain[999].hash, sizeof previous);
+    for (size_t i = 1000; i < RECORDS; i++) {
+        audit_record_hash(previous, &chain[i], chain[i].hash);
+        memcpy(previous, chain[i].hash, sizeof previous);
+    }
+    assert_int_equal(chain_verify(NULL, &base, anchors, 2, &report, NULL), SSO_OK);
+    assert_int_equal(json_array_size(report.accepted), 1);
+    const json_t *accepted = json_array_get(report.accepted, 0);
+    assert_int_equal(json_integer_value(json_object_get(accepted, "number")), 1001);
+    assert_int_equal(json_integer_value(json_object_get(accepted, "known")), 950);
+    assert_int_equal(json_array_size(report.findings), 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_non_null(
+            strstr(json_string_value(json_object_get(json_array_get(report.findings, i), "detail")),
+                   "accepted by record 1001"));
+    json_decref(report.accepted);
+    json_decref(report.findings);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +218,7 @@ int main(void)
         cmocka_unit_test_setup(test_reordered_records, make_chain),
         cmocka_unit_test_setup(test_cut_tail, make_chain),
         cmocka_unit_test_setup(test_whole_chain_made_anew, make_chain),
+        cmocka_unit_test_setup(test_database_put_back, make_chain),
         cmocka_unit_test_setup(test_pruned_chain, make_chain),
         cmocka_unit_test_setup(test_more_gone_than_pruned, make_chain),
     };
