@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backups import Backup, words_of
-from installation import SANITIZED, Token, password_of, wait_for
+from installation import SANITIZED, wait_for
 from test_key import objects
 
 LONG = os.environ.get("SSO_HSM_LONG") == "1"
@@ -114,26 +114,6 @@ def test_every_subset_of_m_restores_and_no_smaller_one_does(make_installation, s
 
 
 # --- the disaster ---
-
-def test_the_token_is_lost_and_every_credential_opens_again(backup):
-    installation = backup.installation
-    rows = 200 if SANITIZED else 1000
-    installation.start()
-    installation.create_app()
-    installation.fill(rows)
-    installation.stop()
-    backup.lose_token()
-    installation.start(wait=None)
-    assert installation.look_up("app", "p000001").code == "no_master_secret"
-    installation.stop()
-    done = backup.restore(2, 3, check=0).json
-    assert done["samples"] == done["samples_opened"] > 60
-    assert installation.check_open()["opened"] == rows
-    installation.start()
-    assert installation.password("app", "p000001") == password_of(1)
-    installation.put("app", "new", "written after the disaster", status=201)
-    assert installation.sso("audit", "verify", check=0).json["ok"]
-
 
 def test_a_custodian_that_runs_takes_a_restored_key_up(backup):
     backup.lose_token()

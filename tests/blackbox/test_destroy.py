@@ -5,9 +5,12 @@ import os
 import struct
 import subprocess
 
+from pathlib import Path
+
 import pytest
 
-from installation import Result, principal_of
+from backups import Backup
+from installation import NssToken, Result, Token, hsm_section, principal_of, wait_for
 
 SENTENCE = "older backups become unreadable\n"
 
@@ -175,17 +178,22 @@ def test_a_changed_row_of_a_destruction_is_refused(ready):
     assert keys_in_token(ready) == 2
 
 
-def as_person(installation, person, *arguments, data=SENTENCE):
+def as_person(installation, person, *arguments, data=SENTENCE, environment=None):
     """The command as root, where the person at the console is another."""
     done = subprocess.run(installation.command(*arguments), capture_output=True, cwd="/",
                           input=data.encode(), timeout=600,
-                          env={**os.environ, "SUDO_UID": str(person.pw_uid)})
+                          env={**os.environ, **(environment or {}),
+                               "SUDO_UID": str(person.pw_uid)})
     return Result(done)
 
 
-@pytest.mark.skipif(os.path.exists("/proc/self/loginuid") and
-                    open("/proc/self/loginuid").read().strip() not in ("4294967295", "-1"),
-                    reason="the login uid says who is at the console")
+needs_console = pytest.mark.skipif(
+    os.path.exists("/proc/self/loginuid") and
+    open("/proc/self/loginuid").read().strip() not in ("4294967295", "-1"),
+    reason="the login uid says who is at the console")
+
+
+@needs_console
 def test_dual_control(make_installation, people):
     admins = people.group("admins")
     anna, bert = people.user(admins), people.user(admins)
@@ -215,6 +223,141 @@ def test_dual_control(make_installation, people):
     with it.sql() as sql:
         row = sql.execute("SELECT * FROM destructions").fetchone()
     assert row["asked_by"] == anna.pw_name and row["confirmed_by"] == bert.pw_name
+
+
+@needs_console
+def test_a_confirmation_is_good_for_ten_minutes(make_installation, people, tmp_path):
+    """The clock of the command that asks is what is shifted; nobody waits."""
+    admins = people.group("admins")
+    anna, bert = people.user(admins), people.user(admins)
+    it = make_installation(keys={"dual_control": "yes", "retired_keep": "1ms"},
+                           roles={"sso_admins": f"{admins},root"})
+    it.init()
+    it.start()
+    rotate(it)
+    it.sso("db", "check", "--open", check=0)
+    shift = tmp_path / "clock_shift.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shift,
+                    Path(__file__).with_name("clock_shift.c"), "-ldl"], check=True)
+
+    def ask(minutes):
+        options = ":".join(each for each in (os.environ.get("ASAN_OPTIONS"),
+                                             "verify_asan_link_order=0") if each)
+        return as_person(it, anna, "key", "destroy", "1", "--for-ever", "--grace", "1ms",
+                         environment={"LD_PRELOAD": str(shift), "ASAN_OPTIONS": options,
+                                      "CLOCK_SHIFT_SECONDS": str(60 * minutes)})
+
+    confirm = "/v1/generations/1:confirm"
+    # Asked for eleven minutes ago: too late to confirm.
+    assert ask(-11).problem["code"] == "confirmation_needed"
+    assert it.api("POST", confirm, uid=bert.pw_uid).code == "not_found"
+    # Confirmed in time, and begun too late.
+    assert ask(0).problem["code"] == "confirmation_needed"
+    it.api("POST", confirm, uid=bert.pw_uid, status=200)
+    assert ask(11).problem["code"] == "confirmation_needed" and state(it) == "retired"
+    # The last wish stands for itself: it is of a clock that is ahead, and nobody confirmed it.
+    assert ask(0).problem["code"] == "confirmation_needed"
+    it.api("POST", confirm, uid=bert.pw_uid, status=200)
+    assert ask(9).json["state"] == "destroying" == state(it)
+
+
+def test_the_service_lets_go_of_what_was_destroyed(make_installation):
+    """Sessions may work with copies of a key: no worker that had it open goes on."""
+    it = make_installation(keys={"retired_keep": "1ms"}, cluster={"poll_interval": "1s"})
+    it.init()
+    it.start()
+    it.create_app()
+    it.put("app", principal_of(3), "secret 3", status=201)
+    rotate(it)
+    it.sso("db", "check", "--open", check=0)
+    destroy(it, "--grace", "1ms", data=None, check=0)
+    before = set(it.worker_pids())
+    assert destroy(it, data=None, check=0).json["state"] == "destroyed"
+    wait_for(lambda: it.worker_pids() and not before & set(it.worker_pids()), "other workers")
+    all_open(it)
+
+
+@pytest.fixture
+def in_two_tokens(make_installation):
+    """Generation 1, retired, in the tokens of two sections; generation 2 in the first."""
+    backup = Backup(installation=make_installation(keys={"retired_keep": "1ms"}))
+    it = backup.installation
+    it.second = Token(it.directory / "second", label="second")
+    it.write_config(**{"hsm second": hsm_section(it.second, workers="1")})
+    backup.restore(1, 2, options=("--token", "second"), check=0)
+    it.start()
+    it.create_app()
+    it.put("app", principal_of(3), "secret 3", status=201)
+    rotate(it)
+    it.sso("db", "check", "--open", check=0)
+    destroy(it, "--grace", "1ms", data=None, check=0)
+    return it
+
+
+def row_of(it, table):
+    with it.sql() as sql:
+        key = "number" if table == "generations" else "generation"
+        return dict(sql.execute(f"SELECT * FROM {table} WHERE {key} = 1").fetchone())
+
+
+def replay(it, table, row):
+    with it.sql() as sql:
+        names = ",".join(row)
+        sql.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES "
+                    f"({','.join('?' * len(row))})", list(row.values()))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_in_every_token_and_no_way_back_between(in_two_tokens, lost):
+    it = in_two_tokens
+    section = it.settings.pop("hsm second")
+    it.write_config()
+    older = {table: row_of(it, table) for table in ("destructions", "generations")}
+    done = destroy(it, data=None, check=5)
+    assert done.problem["code"] == "hsm_unavailable" and "token=second" in done.problem["detail"]
+    assert state(it) == "destroying" and keys_in_token(it) == 1
+    # The key in the first token is gone, whatever an older row says.
+    assert "no way back" in refused(it, "in_use", "retire", 1)
+    replay(it, "destructions", older["destructions"])
+    assert "no way back" in refused(it, "in_use", "retire", 1)
+    newer = row_of(it, "generations")
+    replay(it, "generations", older["generations"])
+    assert it.sso("key", "retire", 1, check=5).problem["code"] == "database_went_back"
+    replay(it, "generations", newer)
+    if lost:
+        done = destroy(it, "--token-lost", data=None, check=0)
+        assert "written off" in done.err
+    else:
+        it.write_config(**{"hsm second": section})
+        done = destroy(it, data=None, check=0)
+        assert "Secret Key" not in it.second.pkcs11_tool("-O")
+    assert done.json["state"] == "destroyed" == state(it)
+    operations = [each["operation"] for each in it.sso("audit", "export", check=0).lines]
+    assert operations.count("generation.destroy-object") == 2 - lost
+    assert ("generation.token-lost" in operations) == lost
+    wait_for(lambda: it.put("app", principal_of(4), "x").status == 201, "writes go on")
+    all_open(it)
+
+
+@pytest.mark.skipif(not NssToken.is_installed(), reason="NSS softoken is not installed")
+def test_another_token_that_looks_the_same(make_installation, tmp_path):
+    """All NSS tokens of one label show the same identity."""
+    nss = NssToken(tmp_path / "a")
+    it = make_installation(token=nss, keys={"retired_keep": "1ms"})
+    second = Token(it.directory / "second", label="second")
+    it.write_config(**{"hsm second": hsm_section(second, workers="1")})
+    it.init()
+    it.start()
+    it.sso("rotate", "--no-backup", "--token", "second", check=0)
+    it.sso("db", "check", "--open", check=0)
+    destroy(it, "--grace", "1ms", data=None, check=0)
+    right = dict(it.settings["hsm"])
+    it.write_config(hsm=hsm_section(NssToken(tmp_path / "b")))
+    done = destroy(it, data=None, check=5)
+    assert done.problem["code"] == "hsm_unavailable" and state(it) == "destroying"
+    it.write_config(hsm=right)
+    assert destroy(it, data=None, check=0).json["state"] == "destroyed"
+    assert it.sso("audit", "verify", check=0).json["ok"]
 
 
 POINTS = ["destroy.first", "destroy.destroying", "destroy.counted", "destroy.object",
