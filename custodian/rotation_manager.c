@@ -67,23 +67,29 @@ void rotation_manager_free(struct rotation_manager **manager)
 struct repair_write {
     const struct policy *policy;
     const struct repaired *repaired;
+    struct audit_record *record;
     struct rotation rotation;
 };
 
 static enum sso_code write_repaired(struct store_tx *tx, void *context, struct sso_error *err)
 {
     struct repair_write *write = context;
-    return rewrap_reopen_repaired(tx, write->policy, write->repaired, &write->rotation, err);
+    enum sso_code rc =
+        rewrap_reopen_repaired(tx, write->policy, write->repaired, &write->rotation, err);
+    /* Somebody may have begun another meanwhile, and then nothing is done: no record either. */
+    snprintf(write->record->operation, sizeof write->record->operation, "%s",
+             write->rotation.state == ROTATION_RUNNING ? "rotation.retry" : "");
+    return rc;
 }
 
 static enum sso_code take_up_repaired(struct rotation_manager *manager,
                                       const struct repaired *repaired, struct sso_error *err)
 {
     struct custodian *custodian = manager->custodian;
-    struct repair_write write = {.policy = &custodian->policy, .repaired = repaired};
     struct audit_record record = {.actor = "sso-custodian", .how = "self"};
+    struct repair_write write = {
+        .policy = &custodian->policy, .repaired = repaired, .record = &record};
     snprintf(record.node, sizeof record.node, "%s", custodian->node);
-    snprintf(record.operation, sizeof record.operation, "rotation.retry");
     snprintf(record.target, sizeof record.target, "rows repaired");
     snprintf(record.outcome, sizeof record.outcome, "ok");
     enum sso_code rc = committer_run(custodian->committer, write_repaired, &write, &record, 1, err);

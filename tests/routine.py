@@ -132,7 +132,8 @@ class Routine:
         """The installed programs, driven as users do."""
         self.build_both()
         return self.pytest("blackbox", {"SSO_HSM_PREFIX": self.prefix,
-                                        "SSO_HSM_FAULT_PREFIX": self.fault_prefix})
+                                        "SSO_HSM_FAULT_PREFIX": self.fault_prefix,
+                                        "SSO_HSM_PRELOADS": self.work / "gcc/tests/stress"})
 
     def step_sanitized(self):
         """All of it again under AddressSanitizer and UndefinedBehaviorSanitizer."""

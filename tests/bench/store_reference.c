@@ -1,9 +1,10 @@
 /*
  * store_reference PATH ROWS: how fast SQLite itself moves credential rows: a bare loop of scan and
- * compare-and-swap in transactions of 4,096, with the settings of the product (WAL, FULL,
- * secure_delete). Where PATH does not exist it is made with ROWS rows, in the product's schema;
- * else it must be a *copy* of a database, whose credentials (at most ROWS; 0: all) are moved to a
- * generation that does not exist, with row keys that do not open.
+ * compare-and-swap in transactions of 4,096, in one thread, by the statements that cost SQLite
+ * least, with the settings of the product (WAL, FULL, secure_delete). Where PATH does not exist it
+ * is made with ROWS rows, in the product's schema; else it must be a *copy* of a database, whose
+ * credentials (at most ROWS; 0: all) are moved to a generation that does not exist, with row keys
+ * that do not open.
  *
  * Prints: rows=N seconds=S rows_per_second=R microseconds_per_row=M
  */
@@ -136,23 +137,61 @@ static int scan(sqlite3 *db, sqlite3_stmt *statement, const struct key *after, i
     return count;
 }
 
-static int swap(sqlite3 *db, sqlite3_stmt *statement, int64_t to, const struct key *keys, int count)
+/* The rows of one chunk, in the order of the table. */
+struct walk {
+    const struct key *keys;
+    int count, asked, written;
+    uint8_t changed[WRAPPED_BYTES_MAX];
+};
+
+static const struct key *find(const struct walk *walk, int *at, int64_t place)
 {
-    int swapped = 0;
+    while (*at < walk->count && walk->keys[*at].place < place)
+        ++*at;
+    return *at < walk->count && walk->keys[*at].place == place ? &walk->keys[*at] : NULL;
+}
+
+static int same_bytes(sqlite3_value *value, const uint8_t *bytes, int count)
+{
+    return sqlite3_value_bytes(value) == count &&
+           memcmp(sqlite3_value_blob(value), bytes, (size_t)count) == 0;
+}
+
+/* fits(rowid, row_id, generation, wrapped_row_key) */
+static void fits(sqlite3_context *context, int count, sqlite3_value **value)
+{
+    struct walk *walk = sqlite3_user_data(context);
+    const struct key *key = find(walk, &walk->asked, sqlite3_value_int64(value[0]));
+    (void)count;
+    sqlite3_result_int(context, key != NULL && same_bytes(value[1], key->row_id, 16) &&
+                                    sqlite3_value_int64(value[2]) == key->generation &&
+                                    same_bytes(value[3], key->wrapped, key->wrapped_bytes));
+}
+
+/* fresh(rowid) */
+static void fresh(sqlite3_context *context, int count, sqlite3_value **value)
+{
+    struct walk *walk = sqlite3_user_data(context);
+    const struct key *key = find(walk, &walk->written, sqlite3_value_int64(value[0]));
+    (void)count;
+    if (key == NULL)
+        return;
+    memcpy(walk->changed, key->wrapped, sizeof walk->changed);
+    walk->changed[0] ^= 0xff;
+    sqlite3_result_blob(context, walk->changed, key->wrapped_bytes, SQLITE_TRANSIENT);
+}
+
+/* One statement for a chunk: one for each row costs SQLite half as much again. */
+static int swap(sqlite3 *db, sqlite3_stmt *statement, int64_t to, struct walk *walk)
+{
     execute(db, "BEGIN IMMEDIATE");
-    for (int i = 0; i < count; i++) {
-        struct key changed = keys[i];
-        changed.wrapped[0] ^= 0xff;
-        sqlite3_bind_int64(statement, 1, to);
-        sqlite3_bind_blob(statement, 2, changed.wrapped, changed.wrapped_bytes, SQLITE_STATIC);
-        sqlite3_bind_int64(statement, 3, keys[i].place);
-        sqlite3_bind_blob(statement, 4, keys[i].row_id, 16, SQLITE_STATIC);
-        sqlite3_bind_int64(statement, 5, keys[i].generation);
-        sqlite3_bind_blob(statement, 6, keys[i].wrapped, keys[i].wrapped_bytes, SQLITE_STATIC);
-        must(db, sqlite3_step(statement), "swap");
-        swapped += sqlite3_changes(db);
-        sqlite3_reset(statement);
-    }
+    walk->asked = walk->written = 0;
+    sqlite3_bind_int64(statement, 1, to);
+    sqlite3_bind_int64(statement, 2, walk->keys[0].place);
+    sqlite3_bind_int64(statement, 3, walk->keys[walk->count - 1].place);
+    must(db, sqlite3_step(statement), "swap");
+    int swapped = sqlite3_changes(db);
+    sqlite3_reset(statement);
     execute(db, "COMMIT");
     return swapped;
 }
@@ -161,6 +200,10 @@ static long move_rows(sqlite3 *db, long limit)
 {
     static struct key keys[CHUNK];
     struct key after = {0};
+    struct walk walk = {.keys = keys};
+    int flags = SQLITE_UTF8 | SQLITE_DIRECTONLY;
+    must(db, sqlite3_create_function(db, "fits", 4, flags, &walk, fits, NULL, NULL), "fits");
+    must(db, sqlite3_create_function(db, "fresh", 1, flags, &walk, fresh, NULL, NULL), "fresh");
     int64_t to = next_generation(db);
     long moved = 0;
     sqlite3_stmt *scan_statement =
@@ -169,13 +212,15 @@ static long move_rows(sqlite3 *db, long limit)
                     " FROM credentials NOT INDEXED WHERE rowid > ? AND generation < ?"
                     " ORDER BY rowid LIMIT 4096");
     sqlite3_stmt *swap_statement =
-        prepare(db, "UPDATE credentials SET generation = ?, wrapped_row_key = ?"
-                    " WHERE rowid = ? AND row_id = ? AND generation = ? AND wrapped_row_key = ?");
+        prepare(db, "UPDATE credentials NOT INDEXED SET generation = ?, wrapped_row_key ="
+                    " fresh(rowid) WHERE rowid BETWEEN ? AND ?"
+                    " AND fits(rowid, row_id, generation, wrapped_row_key)");
     int count;
     while ((limit == 0 || moved < limit) &&
            (count = scan(db, scan_statement, &after, to, keys)) > 0) {
         after = keys[count - 1];
-        moved += swap(db, swap_statement, to, keys, count);
+        walk.count = count;
+        moved += swap(db, swap_statement, to, &walk);
     }
     sqlite3_finalize(scan_statement);
     sqlite3_finalize(swap_statement);

@@ -233,6 +233,13 @@ size_t open_all(struct installation *in, uint32_t generation, size_t *unopened)
     return total;
 }
 
+void check_all_open(struct installation *in, uint32_t generation, size_t rows)
+{
+    size_t unopened;
+    assert_int_equal(open_all(in, generation, &unopened), rows);
+    assert_int_equal(unopened, 0);
+}
+
 struct generation_rows rows_of(struct installation *in, uint32_t generation)
 {
     struct generation_rows *list = NULL, found = {.generation = generation};

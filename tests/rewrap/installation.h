@@ -53,6 +53,8 @@ uint64_t credential_version(struct installation *in, unsigned number);
 /* Opens every row and compares every field; returns how many rows there are, and how many of them
  * do not open. All that open must be on `generation`, unless that is 0. */
 size_t open_all(struct installation *in, uint32_t generation, size_t *unopened);
+/* There are so many rows, each of them opens, and all are on `generation`. */
+void check_all_open(struct installation *in, uint32_t generation, size_t rows);
 /* Credentials and sealed keys of a generation. */
 struct generation_rows rows_of(struct installation *in, uint32_t generation);
 

@@ -105,13 +105,6 @@ static void set_state(struct installation *in, struct store_tx *tx, struct gener
     OK(store_generation_update(tx, generation, &problem));
 }
 
-static void check_all_open(struct installation *in, uint32_t to, size_t rows)
-{
-    size_t unopened;
-    assert_int_equal(open_all(in, to, &unopened), rows);
-    assert_int_equal(unopened, 0);
-}
-
 static void rotate(struct installation *in, uint32_t to, const struct rotation *options)
 {
     struct rewrap_job job;
@@ -268,7 +261,6 @@ static void goes_through_many_generations(void **state)
     (void)state;
     struct installation in;
     struct rewrap_job job;
-    size_t unopened;
     installation_make(&in, SUITE_AES256_KW);
     for (unsigned n = 0; n < UNFINISHED; n++) {
         add_credentials(&in, n * 3, 3);
@@ -285,8 +277,7 @@ static void goes_through_many_generations(void **state)
         OK(rewrap_cancel(tx, &job.rotation, &problem));
         OK(store_commit(&tx, &problem));
     }
-    assert_int_equal(open_all(&in, 0, &unopened), UNFINISHED * 3);
-    assert_int_equal(unopened, 0);
+    check_all_open(&in, 0, UNFINISHED * 3);
     uint32_t to = make_generation(&in, SUITE_AES256_KW);
     plan_job(&in, &job, to, NULL);
     assert_non_null(strstr(job.rotation.from, "1,2,3,"));

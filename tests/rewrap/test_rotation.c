@@ -33,9 +33,7 @@ static void check_audited(struct installation *in, const char *operation, const 
 
 static void check_moved(struct installation *in, uint32_t to, size_t rows)
 {
-    size_t unopened;
-    assert_int_equal(open_all(in, to, &unopened), rows);
-    assert_int_equal(unopened, 0);
+    check_all_open(in, to, rows);
     assert_int_equal(rows_of(in, to).credentials, rows);
     assert_int_equal(rows_of(in, to).sealed_keys, 1);
 }
@@ -248,9 +246,7 @@ static void stops_pauses_and_cancels(void **state)
     assert_int_equal(job.rotation.state, ROTATION_CANCELLED);
     assert_int_equal(read_generation(&in, 1).state, GENERATION_RETIRING);
     assert_int_equal(read_generation(&in, 2).state, GENERATION_ACTIVE);
-    size_t unopened;
-    assert_int_equal(open_all(&in, 0, &unopened), ROWS);
-    assert_int_equal(unopened, 0);
+    check_all_open(&in, 0, ROWS);
 
     reopen(&in, &job);
     job.rotation.rate = 0;
@@ -334,17 +330,6 @@ static void gives_way_but_goes_on(void **state)
     installation_remove(&in);
 }
 
-/* --- guards --- */
-
-static void check_refused(struct installation *in, struct rotation rotation, enum sso_code code,
-                          const char *part)
-{
-    struct sso_error err = {0};
-    STORE_TX_AUTO tx = NULL;
-    OK(store_begin(in->store, STORE_WRITE, &tx, &problem));
-    check_failure(rewrap_plan(tx, &in->policy, &rotation, &err), code, &err, part);
-}
-
 static void change_generation(struct installation *in, struct generation generation, bool tagged)
 {
     struct store_tx *tx = NULL;
@@ -354,6 +339,38 @@ static void change_generation(struct installation *in, struct generation generat
     OK(store_begin(in->store, STORE_WRITE, &tx, &problem));
     OK(store_generation_update(tx, &generation, &problem));
     OK(store_commit(&tx, &problem));
+}
+
+static void quarantines_a_row_of_a_destroyed_generation(void **state)
+{
+    (void)state;
+    struct installation in;
+    struct rewrap_job job;
+    installation_make(&in, SUITE_AES256_KW);
+    add_credentials(&in, 0, 50);
+    damage_credential(&in, 7, DAMAGE_GENERATION);
+    struct generation gone = read_generation(&in, make_generation(&in, SUITE_AES256_KW));
+    gone.state = GENERATION_DESTROYED;
+    change_generation(&in, gone, true);
+    plan_job(&in, &job, make_generation(&in, SUITE_AES256_KW), NULL);
+    OK(rewrap_run(&job, &problem));
+    assert_int_equal(job.rotation.state, ROTATION_COMPLETED_WITH_ERRORS);
+    check_counts(&job.rotation, 49, 0, 1);
+    check_reason(&in, "p7", "generation 2 is destroyed");
+    assert_int_equal(rows_of(&in, 2).credentials, 1);
+    assert_int_equal(read_generation(&in, 1).state, GENERATION_RETIRED);
+    installation_remove(&in);
+}
+
+/* --- guards --- */
+
+static void check_refused(struct installation *in, struct rotation rotation, enum sso_code code,
+                          const char *part)
+{
+    struct sso_error err = {0};
+    STORE_TX_AUTO tx = NULL;
+    OK(store_begin(in->store, STORE_WRITE, &tx, &problem));
+    check_failure(rewrap_plan(tx, &in->policy, &rotation, &err), code, &err, part);
 }
 
 static void guards_the_start(void **state)
@@ -436,7 +453,7 @@ static void loses_no_write(void **state)
         assert_int_equal(read_generation(&in, to - 1).state, GENERATION_RETIRED);
         assert_int_equal(rows_of(&in, to - 1).credentials, 0);
     }
-    size_t rows = ROWS, unopened;
+    size_t rows = ROWS;
     unsigned writes = 0;
     for (unsigned w = 0; w < 2; w++) {
         atomic_store(&writer[w].stop, true);
@@ -449,8 +466,7 @@ static void loses_no_write(void **state)
         free(writer[w].version);
     }
     assert_true(writes > 0);
-    assert_int_equal(open_all(&in, 4, &unopened), rows);
-    assert_int_equal(unopened, 0);
+    check_all_open(&in, 4, rows);
     installation_remove(&in);
 }
 
@@ -467,6 +483,7 @@ int main(void)
         cmocka_unit_test(stops_pauses_and_cancels),
         cmocka_unit_test(changes_what_nobody_runs),
         cmocka_unit_test(gives_way_but_goes_on),
+        cmocka_unit_test(quarantines_a_row_of_a_destroyed_generation),
         cmocka_unit_test(guards_the_start),
         cmocka_unit_test(loses_no_write),
     };

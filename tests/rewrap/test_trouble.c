@@ -151,13 +151,11 @@ static void start(struct rewrap_job *job)
 
 static void check_complete(struct rewrap_job *job, size_t rows)
 {
-    size_t unopened;
     set_trouble(&in, NO_TROUBLE);
     assert_int_equal(job->rotation.state, ROTATION_COMPLETED);
     assert_int_equal(job->rotation.total,
                      job->rotation.done + job->rotation.skipped + job->rotation.failed);
-    assert_int_equal(open_all(&in, job->rotation.to, &unopened), rows);
-    assert_int_equal(unopened, 0);
+    check_all_open(&in, job->rotation.to, rows);
     assert_int_equal(read_generation(&in, job->rotation.to - 1).state, GENERATION_RETIRED);
 }
 
@@ -167,7 +165,6 @@ static void believes_no_token(void **state)
     struct rewrap_job job;
     struct rotation row;
     struct sso_error err;
-    size_t unopened;
     start(&job);
     set_trouble(&in, TOKEN_LIES);
     check_failure(rewrap_run(&job, &err), SSO_TOKEN_NOT_SUITABLE, &err,
@@ -177,8 +174,7 @@ static void believes_no_token(void **state)
     assert_int_equal(row.state, ROTATION_FAILED);
     assert_string_equal(row.error, err.detail);
     assert_int_equal(rows_of(&in, 1).credentials, ROWS);
-    assert_int_equal(open_all(&in, 1, &unopened), ROWS);
-    assert_int_equal(unopened, 0);
+    check_all_open(&in, 1, ROWS);
 
     struct store_tx *tx = NULL;
     OK(store_begin(in.store, STORE_WRITE, &tx, &problem));
@@ -299,14 +295,12 @@ static void ends_with_the_wraps(void **state)
     (void)state;
     struct rewrap_job job;
     struct sso_error err;
-    size_t unopened;
     start(&job);
     set_trouble(&in, WRAPS_END);
     check_failure(rewrap_run(&job, &err), SSO_WRAPS_EXHAUSTED, &err, "no more wraps");
     set_trouble(&in, NO_TROUBLE);
     assert_int_equal(job.rotation.state, ROTATION_FAILED);
-    assert_int_equal(open_all(&in, 0, &unopened), ROWS);
-    assert_int_equal(unopened, 0);
+    check_all_open(&in, 0, ROWS);
     installation_remove(&in);
 }
 

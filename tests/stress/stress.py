@@ -10,11 +10,9 @@ Prints the counts; exit 1 where anything is wrong."""
 import argparse
 import contextlib
 import http.client
-import mmap
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "blackbox"))
 import traffic  # noqa: E402
 from installation import Installation, password_of, principal_of, wait_for  # noqa: E402
+from preloads import FullDisk  # noqa: E402
 
 CLIENTS = 8
 READS = "0.4"
@@ -39,26 +38,10 @@ POINT_SECONDS = 20
 UNREACHABLE = (OSError, http.client.HTTPException, ValueError)
 
 
-class FullDisk:
-    """The numbers that full_disk.c shares with the test."""
-
-    def __init__(self, it):
-        self.path = it.directory / "full-disk"
-        self.path.write_bytes(struct.pack("=qq", -1, 0))
-        with open(self.path, "r+b") as file:
-            self.map = mmap.mmap(file.fileno(), 16)
-
-    def fill(self, succeed, fail):
-        # The number that arms it comes last.
-        self.map[8:16] = struct.pack("=q", fail)
-        self.map[0:8] = struct.pack("=q", succeed)
-
-    def failures_left(self):
-        succeed, fail = struct.unpack("=qq", self.map[0:16])
-        return fail if succeed >= 0 else 0
-
-    def empty(self):
-        self.map[0:8] = struct.pack("=q", -1)
+def rotation_now(it):
+    """None where the service is up and cannot tell yet."""
+    reply = it.api("GET", "/v1/rotation")
+    return reply.json if reply.status == 200 else None
 
 
 class Rotations(threading.Thread):
@@ -70,12 +53,17 @@ class Rotations(threading.Thread):
 
     def run(self):
         while not self.over.wait(0.1):
-            with contextlib.suppress(*UNREACHABLE):
+            try:
                 self.look()
+            except UNREACHABLE:
+                pass
+            except Exception as error:  # else nobody would start another, and nobody would know
+                self.wrong.append(f"rotations are watched no more: {error!r}")
+                self.over.set()
 
     def look(self):
-        status = self.stress.it.rotation()
-        if status["state"] in ("preparing", "running", "paused"):
+        status = rotation_now(self.stress.it)
+        if status is None or status["state"] in ("preparing", "running", "paused"):
             return
         if status["state"] == "completed":
             self.completed.add(status["to"])
@@ -123,7 +111,7 @@ class Stress:
 
     def in_rotation(self):
         with contextlib.suppress(*UNREACHABLE):
-            status = self.it.rotation()
+            status = rotation_now(self.it) or {"state": "none"}
             return status["state"] == "running" and 0 < status["done"] < status["total"]
         return False
 
