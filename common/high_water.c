@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/digest.h"
@@ -139,7 +140,7 @@ static bool get_marks(const uint8_t *bytes, size_t count, struct high_water *out
 static enum sso_code unreadable(const char *path, const char *why, struct sso_error *err)
 {
     return sso_fail(err, SSO_DATABASE_WENT_BACK,
-                    "the high-water marks of this node, %s, %s: nobody can tell whether the "
+                    "the file of this node's high-water marks, %s, %s: nobody can tell whether the "
                     "database is older than it was; see to who changed that file, then sso-hsm db "
                     "accept-restore writes it anew",
                     path, why);
@@ -154,13 +155,18 @@ enum sso_code high_water_read(const char *state_directory, struct high_water *ou
         return sso_fail(err, SSO_NO_MEMORY, "no memory for a path");
     FILE *file = fopen(path, "re");
     int why = errno;
-    uint8_t *bytes = file != NULL ? malloc(FILE_BYTES_MAX) : NULL;
-    size_t count = bytes != NULL ? fread(bytes, 1, FILE_BYTES_MAX, file) : 0;
+    struct stat facts = {0};
+    bool readable = file != NULL && fstat(fileno(file), &facts) == 0 && facts.st_size >= 0 &&
+                    (size_t)facts.st_size <= FILE_BYTES_MAX;
+    uint8_t *bytes = readable ? malloc((size_t)facts.st_size + 1) : NULL;
+    size_t count = bytes != NULL ? fread(bytes, 1, (size_t)facts.st_size, file) : 0;
     enum sso_code rc = SSO_OK;
     if (file == NULL && why == ENOENT)
         rc = sso_fail(err, SSO_NOT_FOUND, "this node has no high-water marks");
     else if (file == NULL)
         rc = unreadable(path, strerror(why), err);
+    else if (!readable)
+        rc = unreadable(path, "is no such file", err);
     else if (bytes == NULL)
         rc = sso_fail(err, SSO_NO_MEMORY, "no memory for the high-water marks");
     else if (!get_marks(bytes, count, out))
