@@ -15,6 +15,8 @@ static void print_generation(const json_t *generation)
            member_text(generation, "backed_up", room2),
            json_is_true(json_object_get(generation, "compromised")) ? "  COMPROMISED" : "",
            json_is_true(json_object_get(generation, "closed")) ? "  CLOSED" : "");
+    if (!json_is_null(json_object_get(generation, "share_set")))
+        printf("      share set %s\n", member_text(generation, "share_set", room));
     size_t i;
     const json_t *token;
     json_array_foreach(json_object_get(generation, "tokens"), i, token)

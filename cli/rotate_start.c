@@ -63,6 +63,48 @@ static bool has_state(const json_t *generation, const char *wanted)
     return state != NULL && strcmp(state, wanted) == 0;
 }
 
+/* Whoever has an unfinished rotation most likely wants that one, and no further generation. */
+static enum sso_code none_pending(struct cli *cli, struct sso_error *err)
+{
+    char room[MEMBER_ROOM];
+    json_t *status = NULL;
+    enum sso_code rc = SSO_OK;
+    if (api_get(cli, &status, NULL, "/v1/rotation") == SSO_OK &&
+        rotation_is_in_state(status, "paused"))
+        rc = sso_fail(err, SSO_ROTATION_IN_PROGRESS,
+                      "the rotation to generation %s is paused: it goes on with sso-hsm rotate "
+                      "resume",
+                      member_text(status, "to", room));
+    else
+        rc = sso_fail(err, SSO_USAGE,
+                      "no generation above the active one is pending: make one with `sso-hsm key "
+                      "generate --shares M/N --backup FILE` (or --share-set ID), or, with no "
+                      "backup of the new one, rotate with --no-backup%s",
+                      rotation_is_in_state(status, "cancelled")
+                          ? "; the cancelled rotation goes on with sso-hsm rotate resume"
+                          : "");
+    json_decref(status);
+    return rc;
+}
+
+/* A system that was backed up is one no longer: health says so afterwards, too late. */
+static void warn_of_no_backup(struct cli *cli)
+{
+    json_t *reply = NULL;
+    const json_t *generation;
+    size_t i;
+    if (api_get(cli, &reply, NULL, "/v1/generations") != SSO_OK)
+        return;
+    json_array_foreach(json_object_get(reply, "generations"), i, generation)
+    {
+        if (has_state(generation, "active") &&
+            !json_is_null(json_object_get(generation, "backed_up")))
+            fprintf(stderr, "sso-hsm: the active generation has a backup, the new one will have "
+                            "none: who loses its token loses every row\n");
+    }
+    json_decref(reply);
+}
+
 /* Those that rotations have passed by do not count, since rows only move to a later one; nor those
  * that have no backup and were not made without one. */
 static enum sso_code only_pending(struct cli *cli, uint64_t *number, struct sso_error *err)
@@ -89,9 +131,7 @@ static enum sso_code only_pending(struct cli *cli, uint64_t *number, struct sso_
     }
     json_decref(reply);
     if (rc == SSO_OK && found == 0)
-        rc = sso_fail(err, SSO_USAGE,
-                      "no generation above the active one is pending: make one with "
-                      "`sso-hsm key generate --no-backup`, or rotate with --no-backup");
+        rc = none_pending(cli, err);
     else if (rc == SSO_OK && found > 1)
         rc = sso_fail(err, SSO_USAGE,
                       "%zu generations are pending: name one of them with --generation "
@@ -232,6 +272,8 @@ COMMAND_FUNCTION(command_rotate_start)
         rc = only_pending(cli, &options.generation, err);
     if (rc != SSO_OK)
         return rc;
+    if (options.no_backup && !options.dry_run)
+        warn_of_no_backup(cli);
     const struct sigaction detach = {.sa_handler = on_interrupt};
     if (!options.detach)
         sigaction(SIGINT, &detach, NULL);

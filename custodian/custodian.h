@@ -63,9 +63,10 @@ struct custodian {
     uint64_t revocation;
     uint64_t poll_interval_ms;
     struct sealed_key policy_sealed; /* as last read, for the test of decryption */
-    pthread_mutex_t refreshing;      /* one refresh at a time; it alone uses the next two */
+    pthread_mutex_t refreshing;      /* one refresh at a time; it alone uses the next three */
     uint32_t newest;                 /* highest generation number that it has tried to open */
     bool tampered;                   /* the last one found a wrong tag */
+    char told_shut[SSO_ERROR_DETAIL_BYTES]; /* the last word on old generations that do not open */
     atomic_bool lookups_required; /* setting audit.lookups: no reply before its record is durable */
 
     /* Abilities as last tested (§5.3, tested continuously). */

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,12 +159,22 @@ static bool is_long_retired(const struct snapshot *now, const struct generation 
     return later >= RETIRED_OPEN_MAX;
 }
 
+/* Once for as long as it stays so, and not at every poll. */
+static void tell_shut(struct custodian *custodian, const struct sso_error *shut)
+{
+    if (shut->code != SSO_OK && strcmp(shut->detail, custodian->told_shut) != 0)
+        log_line(LOG_LEVEL_WARNING, "an older generation does not open", "reason", shut->detail,
+                 NULL);
+    snprintf(custodian->told_shut, sizeof custodian->told_shut, "%s", shut->detail);
+}
+
 /* One old generation that does not open takes only its own rows out of service. The outcome is that
  * of the newest one which the rows call active. */
 static enum sso_code open_generations(struct custodian *custodian, const struct snapshot *now,
                                       struct sso_error *err)
 {
     enum sso_code active = SSO_OK;
+    struct sso_error shut = {0};
     for (size_t i = 0; i < now->generation_count; i++) {
         const struct generation *generation = &now->generation[i];
         struct sso_error problem = {0};
@@ -185,9 +196,9 @@ static enum sso_code open_generations(struct custodian *custodian, const struct 
         if (generation->state == GENERATION_ACTIVE)
             active = rc == SSO_OK ? SSO_OK : sso_fail(err, rc, "%s", problem.detail);
         else if (rc != SSO_OK)
-            log_line(LOG_LEVEL_WARNING, "an older generation does not open", "reason",
-                     problem.detail, NULL);
+            shut = problem;
     }
+    tell_shut(custodian, &shut);
     return active;
 }
 

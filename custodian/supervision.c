@@ -14,6 +14,7 @@
 #include "custodian/events.h"
 #include "custodian/high_water_watch.h"
 #include "custodian/rotation_manager.h"
+#include "store/high_water.h"
 
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_LAST_MS 4000
@@ -128,11 +129,21 @@ static void watch_pools(struct supervision *self)
     raise_while(custodian, EVENT_PIN_REFUSED, refused.code != SSO_OK, refused.detail);
 }
 
+/* Then its database is missing, and not unborn. */
+static bool remembers_a_system(const struct config *config)
+{
+    struct sso_error problem = {0};
+    HIGH_WATER_AUTO marks = {0};
+    return store_high_water_marks(config->system.state_directory, config->cluster.node, &marks,
+                                  &problem) != SSO_NOT_FOUND;
+}
+
 /* What a refresh ended with. Without a database nobody knows of a master secret either: that is how
  * a new installation looks before sso-hsm init. */
 static void tell_of_refresh(struct custodian *custodian, enum sso_code rc, const char *detail)
 {
-    bool unknown = rc == SSO_DATABASE_UNAVAILABLE && custodian_committer(custodian) == NULL;
+    bool unknown = rc == SSO_DATABASE_UNAVAILABLE && custodian_committer(custodian) == NULL &&
+                   !remembers_a_system(custodian->config);
     raise_while(custodian, EVENT_DATABASE_UNAVAILABLE, rc == SSO_DATABASE_UNAVAILABLE, detail);
     raise_while(custodian, EVENT_WRONG_MASTER_SECRET, rc == SSO_WRONG_MASTER_SECRET, detail);
     raise_while(custodian, EVENT_NO_MASTER_SECRET, rc == SSO_NO_MASTER_SECRET || unknown,

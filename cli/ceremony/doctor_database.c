@@ -6,6 +6,7 @@
 
 #include "cli/ceremony/installation.h"
 #include "common/clock.h"
+#include "store/high_water.h"
 
 #define SQLITE_SCHEME "sqlite:"
 #define CLOCK_TOLERANCE_S 60
@@ -84,6 +85,34 @@ static void check_clock(struct ceremony *ceremony, json_t *checks)
         doctor_add(checks, "clock.audit", CHECK_PASS, "", "not behind the audit");
 }
 
+/* Nothing at the URL is how a new installation looks; not where a file is there, or the state
+ * directory remembers a system. */
+static void tell_unavailable(const struct config *config, const char *detail, json_t *checks)
+{
+    const char *url = config->database.url;
+    struct sso_error problem = {0};
+    struct stat status;
+    HIGH_WATER_AUTO marks = {0};
+    bool of_file = strncmp(url, SQLITE_SCHEME, strlen(SQLITE_SCHEME)) == 0;
+    bool there = of_file && stat(url + strlen(SQLITE_SCHEME), &status) == 0;
+    if (store_high_water_marks(config->system.state_directory, config->cluster.node, &marks,
+                               &problem) != SSO_NOT_FOUND)
+        doctor_add(checks, "database", CHECK_FAIL,
+                   "this node had one: mount its disk, or put a copy back, owned by [system] user "
+                   "with mode 0600; no sso-hsm init here",
+                   "%s", detail);
+    else if (there || !of_file)
+        doctor_add(checks, "database", CHECK_FAIL,
+                   of_file ? "it has to be [system] user's, with mode 0600; or correct [database] "
+                             "url"
+                           : "see [database] url",
+                   "%s", detail);
+    else
+        doctor_add(checks, "database", CHECK_WARN,
+                   "sso-hsm init makes it; where it should be there already, see [database] url",
+                   "%s", detail);
+}
+
 void doctor_check_database(struct ceremony *ceremony, json_t *checks)
 {
     struct sso_error problem = {0};
@@ -96,9 +125,7 @@ void doctor_check_database(struct ceremony *ceremony, json_t *checks)
     else if (rc == SSO_NO_MASTER_SECRET)
         doctor_add(checks, "database", CHECK_WARN, "sso-hsm init", "%s", problem.detail);
     else if (rc == SSO_DATABASE_UNAVAILABLE)
-        doctor_add(checks, "database", CHECK_WARN,
-                   "sso-hsm init makes it; where it should be there already, see [database] url",
-                   "%s", problem.detail);
+        tell_unavailable(ceremony->config, problem.detail, checks);
     else
         doctor_add(checks, "database", CHECK_FAIL, "see [database] url", "%s: %s",
                    sso_code_facts(rc)->name, problem.detail);

@@ -187,10 +187,16 @@ static void check_generations(struct ceremony *ceremony, bool partly, json_t *ch
             doctor_add(checks, "destruction", CHECK_WARN, remedy,
                        "the destruction of generation %u was begun and not ended: %s",
                        generation->number, problem.detail);
+        } else if (!partly && generation->state == GENERATION_RETIRED) {
+            doctor_add(checks, "retired", CHECK_WARN,
+                       "no row needs it; for older copies of the database bring its token back, or "
+                       "sso-hsm key restore FILE",
+                       "generation %u: %s", generation->number, problem.detail);
         } else if (!partly) {
             shut++;
             doctor_add(checks, "canary", CHECK_FAIL,
-                       "bring the token back that holds it; no row is changed or deleted meanwhile",
+                       "bring the token back that holds it, or sso-hsm key restore FILE; no row is "
+                       "changed or deleted meanwhile",
                        "generation %u: %s", generation->number, problem.detail);
         }
     }

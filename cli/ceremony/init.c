@@ -12,6 +12,7 @@
 #include "common/json.h"
 #include "common/row.h"
 #include "common/settings.h"
+#include "store/high_water.h"
 
 #define SQLITE_SCHEME "sqlite:"
 
@@ -77,6 +78,25 @@ static enum sso_code check_database(const char *url, struct sso_error *err)
         rc = check_existing(store, err);
     store_close(&store);
     return rc;
+}
+
+/* A state directory that remembers a system is that system's: its database is missing (a disk that
+ * is not mounted), not unborn; and its marks and audit head are what tells a copy put back later.
+ */
+static enum sso_code check_memory(const struct config *config, struct sso_error *err)
+{
+    const char *folder = config->system.state_directory;
+    struct sso_error problem = {0};
+    HIGH_WATER_AUTO marks = {0};
+    enum sso_code rc = store_high_water_marks(folder, config->cluster.node, &marks, &problem);
+    if (rc == SSO_NOT_FOUND)
+        return SSO_OK;
+    if (rc != SSO_OK)
+        return sso_fail(err, rc, "%s", problem.detail);
+    return sso_fail(err, SSO_IN_USE,
+                    "%s remembers a system whose database is not at %s: mount its disk, or put a "
+                    "copy of it back; another system needs a [system] state_directory of its own",
+                    folder, config->database.url);
 }
 
 static enum sso_code store_settings(const struct ceremony *ceremony, struct store_tx *tx,
@@ -165,6 +185,8 @@ static enum sso_code prepare(struct ceremony *ceremony, struct sso_error *err)
     enum sso_code rc = check_state_directory(config, err);
     if (rc == SSO_OK)
         rc = check_database(config->database.url, err);
+    if (rc == SSO_OK)
+        rc = check_memory(config, err);
     /* The first system lives in the token of [hsm]. */
     if (rc == SSO_OK)
         rc = installation_open_pools(ceremony, "", true, err);

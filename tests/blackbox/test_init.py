@@ -251,7 +251,6 @@ def test_bad_value_is_named_with_line(blank, section, text):
 
 
 @pytest.mark.parametrize("section, text", [
-    ("listen", "tls = 127.0.0.1:8443"),
     ("audit", "journal = required"), ("cache", "prefetch = crm"),
 ])
 def test_what_comes_later_is_refused_by_name(blank, section, text):

@@ -387,3 +387,29 @@ def test_killed_at_a_step_it_is_said_again(fault_installation, point):
     assert accept(it)["active"] == 2
     serves_again(it)
     assert it.sso("audit", "verify", check=0).json["ok"]
+
+
+def test_a_database_that_is_missing_is_not_one_to_make(filled):
+    """Its disk is not mounted: nobody is told to make another system, and nobody can."""
+    it = filled
+    it.stop()
+    marks, head = ((it.directory / name).read_bytes() for name in ("high-water", "audit-head"))
+    away = it.directory / "away"
+    database = it.database
+    database.rename(away)
+    it.start(wait=None)
+    assert it.look_up("app", principal_of(1)).code == "database_unavailable"
+    health = it.api("GET", "/v1/health").json
+    assert "no_master_secret" not in [event["name"] for event in health["events"]]
+    it.stop()
+    report = it.sso("doctor", check=3).json
+    assert [check for check in report["checks"]
+            if check["id"] == "database" and "no sso-hsm init" in check["remedy"]], report
+    refused = it.sso("init", "--no-backup", check=1)
+    assert refused.problem["code"] == "in_use" and "mount" in refused.problem["detail"], refused
+    assert not database.exists()
+    assert marks == (it.directory / "high-water").read_bytes()
+    assert head == (it.directory / "audit-head").read_bytes()
+    away.rename(database)
+    it.start()
+    assert it.password("app", principal_of(1)) == "secret 1"
