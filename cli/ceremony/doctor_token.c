@@ -1,5 +1,6 @@
 /* Doctor's checks of the tokens: can each be reached, what can it do, are our keys in it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/ceremony/installation.h"
@@ -204,6 +205,46 @@ static void check_generations(struct ceremony *ceremony, bool partly, json_t *ch
         doctor_add(checks, "canary", CHECK_PASS, "", "opened with each of %zu generations", opened);
 }
 
+#define KEYS_NAMED_MAX 4
+
+/* Left by a ceremony that was interrupted, or of a database that is not this one any more. */
+static void check_keys(struct ceremony *ceremony, const struct config_hsm *section,
+                       struct hsm *pool, json_t *checks)
+{
+    struct token_key *keys = NULL;
+    struct sso_error problem = {0};
+    size_t count = 0, unknown = 0;
+    char id[96], names[KEYS_NAMED_MAX * (GENERATION_LABEL_SIZE + 2) + 1] = "";
+    token_id(section, "keys.unknown", id);
+    if (hsm_list_keys(pool, ceremony->system.id, &keys, &count, &problem) != SSO_OK) {
+        doctor_add(checks, id, CHECK_WARN, "see the token's own log", "%s", problem.detail);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        char label[GENERATION_LABEL_SIZE];
+        bool known = false;
+        for (size_t k = 0; k < ceremony->generation_count && !known; k++)
+            known =
+                memcmp(ceremony->generation[k].secret_id, keys[i].secret_id, SECRET_ID_BYTES) == 0;
+        if (known || unknown++ >= KEYS_NAMED_MAX)
+            continue;
+        generation_label(ceremony->system.id, keys[i].number, label);
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "", label);
+    }
+    free(keys);
+    if (unknown == 0)
+        doctor_add(checks, id, CHECK_PASS, "", "the database knows all %zu keys of this system",
+                   count);
+    else
+        doctor_add(checks, id, CHECK_WARN,
+                   "the next ceremony takes away what one left that was interrupted; where the "
+                   "database was put back, sso-hsm db accept-restore; else take it out with the "
+                   "token's own tool",
+                   "the token holds %zu keys of this system that the database does not know: %s",
+                   unknown, names);
+}
+
 static void check_policy(struct ceremony *ceremony, json_t *checks)
 {
     struct sso_error problem = {0};
@@ -235,6 +276,8 @@ void doctor_check_tokens(struct ceremony *ceremony, const char *token, json_t *c
         if (installation_open_pools(ceremony, section->name, true, &problem) == SSO_OK) {
             opened++;
             probe(section, ceremony->pool[i], checks);
+            if (ceremony->generation_count > 0)
+                check_keys(ceremony, section, ceremony->pool[i], checks);
         } else {
             report_closed(ceremony, section, &problem, checks);
         }

@@ -113,3 +113,18 @@ def test_files_that_others_may_use_and_a_clock_that_was_put_back(initialised):
     assert checks["clock.audit"]["result"] == "WARN"
     of_root = initialised.config.stat().st_gid == 0
     assert checks["config.mode"]["result"] == ("PASS" if of_root else "WARN")
+
+
+def test_keys_that_the_database_does_not_know_are_named(initialised):
+    def check():
+        found, = [check for check in initialised.sso("doctor").json["checks"]
+                  if check["id"] == "keys.unknown"]
+        return found
+
+    assert check()["result"] == "PASS"
+    own, = [line.split(":", 1)[1].strip() for line in
+            initialised.token.pkcs11_tool("-O", "--type", "secrkey").splitlines() if "label:" in line]
+    initialised.token.make_key("ab" * 16, own[:-1] + "7")
+    told = check()
+    assert told["result"] == "WARN" and own[:-1] + "7" in told["detail"], told
+    assert own not in told["detail"].split()
