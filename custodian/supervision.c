@@ -14,7 +14,7 @@
 #include "custodian/events.h"
 #include "custodian/high_water_watch.h"
 #include "custodian/rotation_manager.h"
-#include "store/high_water.h"
+#include "store/store.h"
 
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_LAST_MS 4000

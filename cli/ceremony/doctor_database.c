@@ -6,7 +6,7 @@
 
 #include "cli/ceremony/installation.h"
 #include "common/clock.h"
-#include "store/high_water.h"
+#include "store/store.h"
 
 #define SQLITE_SCHEME "sqlite:"
 #define CLOCK_TOLERANCE_S 60

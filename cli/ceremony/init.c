@@ -12,7 +12,7 @@
 #include "common/json.h"
 #include "common/row.h"
 #include "common/settings.h"
-#include "store/high_water.h"
+#include "store/store.h"
 
 #define SQLITE_SCHEME "sqlite:"
 
