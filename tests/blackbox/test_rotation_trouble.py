@@ -29,7 +29,8 @@ def rotating(it, environment=None):
 
 
 def wait_until_it_waits(it):
-    wait_for(lambda: "rotation waits" in it.log.read_text(), "the rotation waits for the database")
+    wait_for(lambda: 'message="rotation waits" for="database"' in it.log.read_text(),
+             "the rotation waits for the database")
     assert it.rotation()["state"] == "running"
 
 
