@@ -176,11 +176,15 @@ static enum sso_code write_wraps(struct store_tx *tx, uint32_t number, uint64_t 
     return rc;
 }
 
+/* Another writer may be quicker; a trigger of another hand may keep the row from being changed. */
+#define TRIES 1000
+
 /* Again where another writer was quicker; its transaction is over then. */
 static enum sso_code add_wraps(struct store_tx *tx, uint32_t number, uint64_t wraps, uint64_t limit,
                                uint64_t *total, struct sso_error *err)
 {
-    for (bool written = false;;) {
+    for (unsigned i = 0; i < TRIES; i++) {
+        bool written = false;
         uint64_t now = 0, sum = 0;
         enum sso_code rc = read_wraps(tx, number, &now, err);
         if (rc != SSO_OK)
@@ -198,6 +202,10 @@ static enum sso_code add_wraps(struct store_tx *tx, uint32_t number, uint64_t wr
             return SSO_OK;
         }
     }
+    return sso_fail(err, SSO_POLICY_TAMPERED,
+                    "the wrap counter of generation %u cannot be raised: the database was changed "
+                    "by another hand; sso-hsm db check tells more",
+                    number);
 }
 
 static void read_token(struct sql_statement *s, void *out)

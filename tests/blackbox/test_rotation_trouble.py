@@ -23,7 +23,8 @@ def rotating(it, environment=None):
     it.start(environment=environment)
     it.create_app()
     it.fill(ROWS)
-    it.sso("rotate", "--no-backup", "--rate", "50", "--detach", check=0)
+    # A hundred seconds of work, so that it is not over before the trouble on a slow machine.
+    it.sso("rotate", "--no-backup", "--rate", "10", "--detach", check=0)
     wait_for(lambda: it.rotation()["done"] > 0, "the rotation moves rows")
     return it
 
