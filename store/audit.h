@@ -64,8 +64,8 @@ enum sso_code store_audit_base_list(struct store_tx *tx, struct audit_base **out
 /* In place of the one that its node had. */
 enum sso_code store_audit_base_put(struct store_tx *tx, const struct audit_base *base,
                                    struct sso_error *err) __attribute__((warn_unused_result));
-/* Deletes the first records of a chain but the last of it, or the first signatures, up to the number
- * `through` and at most `limit` at a time; how many. */
+/* Deletes the first records of a chain but the last of it, or the first signatures, up to the
+ * number `through` and at most `limit` at a time; how many. */
 enum sso_code store_audit_prune(struct store_tx *tx, const char *node, uint64_t through,
                                 size_t limit, uint64_t *pruned, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -5,8 +5,8 @@
  *     cc sso-hsm-lookup.c $(pkg-config --cflags --libs sso-hsm) -o sso-hsm-lookup
  *     ./sso-hsm-lookup SOCKET APPLICATION [PRINCIPAL [set]]
  *
- * Instead of the socket https://HOST:PORT of a custodian on another host; then $CERTIFICATE, $KEY and
- * $CA name the files to show and to believe.
+ * Instead of the socket https://HOST:PORT of a custodian on another host; then $CERTIFICATE, $KEY
+ * and $CA name the files to show and to believe.
  */
 #include <sso-hsm.h>
 #include <stdio.h>
