@@ -57,6 +57,7 @@ COMMAND_FUNCTION(command_key_drill);
 COMMAND_FUNCTION(command_db_accept_restore);
 COMMAND_FUNCTION(command_db_backup);
 COMMAND_FUNCTION(command_db_backup_info);
+COMMAND_FUNCTION(command_db_copy);
 COMMAND_FUNCTION(command_db_upgrade);
 COMMAND_FUNCTION(command_key_retire);
 COMMAND_FUNCTION(command_key_destroy);

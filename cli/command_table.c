@@ -410,6 +410,13 @@ const struct command command_table[] = {
      "Shows what a backup of the database needs, and whether file, list and signature fit each\n"
      "other. Reads the two files and nothing else; needs no role.\n",
      command_db_backup_info},
+    {"db copy", COMMAND_DIRECT, "URL",
+     "Copies everything into the empty database URL (as [database] url has it; its tables are\n"
+     "made) and compares every row, all or nothing: from SQLite to PostgreSQL, back, or from a\n"
+     "backup to where it is put back. Stop the custodian first; afterwards set [database] url.\n"
+     "\nWorks on the database itself: start it as root or as [system] user. The person at the\n"
+     "console must be in a group of [roles] sso_admins.\n",
+     command_db_copy},
     {"db upgrade", COMMAND_DIRECT, "",
      "Brings an older database to the schema of this version; says so where it is the newest.\n"
      "Stop the custodian first.\n"
@@ -434,6 +441,5 @@ const struct command command_table[] = {
     {"node join", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
     {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"db copy", COMMAND_LATER, "", "moving to another database comes with a later version", NULL},
 };
 const size_t command_count = sizeof command_table / sizeof command_table[0];

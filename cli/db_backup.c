@@ -1,4 +1,4 @@
-/* db backup, db backup-info, db upgrade. */
+/* db backup, db backup-info, db copy, db upgrade. */
 #include <stdio.h>
 
 #include "cli/arguments.h"
@@ -78,6 +78,28 @@ COMMAND_FUNCTION(command_db_backup_info)
     if (rc == SSO_OK)
         rc = output_info(cli, info, err);
     json_decref(info);
+    return rc;
+}
+
+COMMAND_FUNCTION(command_db_copy)
+{
+    const char *url = NULL;
+    char room[MEMBER_ROOM], room2[MEMBER_ROOM];
+    struct ceremony *ceremony = NULL;
+    json_t *result = NULL;
+    enum sso_code rc = parse(argc, argv, 1, &url, err);
+    if (rc == SSO_OK)
+        rc = prepare_ceremony(cli, CEREMONY_ADMIN, &ceremony, err);
+    if (rc == SSO_OK)
+        rc = ceremony_copy_database(ceremony, url, &result, err);
+    ceremony_end(&ceremony);
+    if (rc == SSO_OK && cli->json)
+        rc = output_json(result, err);
+    else if (rc == SSO_OK)
+        printf("%s rows went over to %s, and each was compared\n"
+               "now set [database] url of every node to the new one, and start the custodian\n",
+               member_text(result, "rows", room), member_text(result, "to", room2));
+    json_decref(result);
     return rc;
 }
 

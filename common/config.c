@@ -147,8 +147,6 @@ static enum sso_code check_available(const struct config *config, struct sso_err
         {strcmp(config->audit.journal, "required") == 0, "[audit] journal = required",
          "set it to best-effort"},
         {config->cache.prefetch.count > 0, "[cache] prefetch", "leave it empty"},
-        {strncmp(config->database.url, "postgresql:", 11) == 0, "[database] url = postgresql:…",
-         "use sqlite:/PATH"},
     };
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         if (later[i].wanted)

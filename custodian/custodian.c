@@ -1,15 +1,13 @@
 #include "custodian/custodian.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/state_lock.h"
 #include "common/log.h"
 #include "custodian/events.h"
 #include "custodian/metrics.h"
@@ -24,31 +22,6 @@
 #define FIRST_LOOK_MS 2000
 /* Counting so many takes some 20 ms. */
 #define ROWS_COUNTED_AT_ONCE 50000
-
-/* Held by the kernel for as long as this process lives, however it ends. */
-static enum sso_code lock_state(struct custodian *custodian, struct sso_error *err)
-{
-    const char *folder = custodian->config->system.state_directory;
-    char *path = NULL;
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-        return sso_fail_errno(err, SSO_CONFIG_ERROR, errno,
-                              "[system] state_directory: %s cannot be made", folder);
-    if (asprintf(&path, "%s/custodian.lock", folder) < 0)
-        return sso_fail(err, SSO_NO_MEMORY, "no memory for a path");
-    enum sso_code rc = SSO_OK;
-    custodian->state_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (custodian->state_lock < 0)
-        rc = sso_fail_errno(err, SSO_CONFIG_ERROR, errno,
-                            "[system] state_directory: %s cannot be opened", path);
-    else if (flock(custodian->state_lock, LOCK_EX | LOCK_NB) != 0)
-        rc = errno == EWOULDBLOCK
-                 ? sso_fail(err, SSO_IN_USE,
-                            "another custodian runs on the state directory %s (it holds %s)",
-                            folder, path)
-                 : sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "%s cannot be locked", path);
-    free(path);
-    return rc;
-}
 
 static void set_up(struct custodian *custodian, const struct config *config,
                    struct spawner *spawner)
@@ -82,7 +55,8 @@ enum sso_code custodian_new(const struct config *config, struct spawner *spawner
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the custodian");
     set_up(custodian, config, spawner);
     enum sso_code rc;
-    if ((rc = lock_state(custodian, err)) != SSO_OK ||
+    if ((rc = state_lock_take(custodian->config->system.state_directory, &custodian->state_lock,
+                              err)) != SSO_OK ||
         (rc = event_board_new(&custodian->events, err)) != SSO_OK ||
         (rc = metrics_new(&custodian->metrics, err)) != SSO_OK ||
         (rc = row_counts_new(ROWS_COUNTED_AT_ONCE, &custodian->counts, err)) != SSO_OK ||

@@ -206,6 +206,7 @@ struct store_ops {
 
     enum sso_code (*open)(const char *url, struct store **out, struct sso_error *err);
     enum sso_code (*create)(const char *url, struct store **out, struct sso_error *err);
+    enum sso_code (*may_create)(const char *url, bool *there, struct sso_error *err);
     enum sso_code (*upgrade)(const char *url, struct sso_error *err);
     void (*close)(struct store *store);
     unsigned (*schema)(const struct store *store);

@@ -33,7 +33,7 @@
 #define POSTGRESQL_PARAMETERS_MAX 32
 #define POSTGRESQL_WAIT_MS 5000    /* for locks, and for a connection of the pool */
 #define POSTGRESQL_ANSWER_MS 30000 /* for the answer to a statement */
-#define POSTGRESQL_CHECK_MS (24 * 3600 * 1000)
+#define POSTGRESQL_PATIENT_MS (24 * 3600 * 1000)
 
 /* The types that we have columns of (pg_type.dat). */
 #define POSTGRESQL_BYTEA 17

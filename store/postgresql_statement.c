@@ -330,6 +330,11 @@ static enum sso_code lock(struct store_tx *tx, const struct sql_lock *wanted, st
     return sql_run(&statement, NULL, err);
 }
 
+static void be_patient(struct store_tx *tx)
+{
+    ((struct postgresql_tx *)tx)->connection->answer_ms = POSTGRESQL_PATIENT_MS;
+}
+
 static const char *name(const struct store *store)
 {
     return ((const struct postgresql_store *)store)->name;
@@ -363,6 +368,7 @@ const struct sql_driver postgresql_driver = {
     .run = run,
     .column = column,
     .lock = lock,
+    .be_patient = be_patient,
     .own_checks = own_checks,
     .name = name,
 };

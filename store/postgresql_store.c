@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "store/postgresql.h"
+#include "store/sql_copy.h"
 #include "store/sql_ops.h"
 
 static void close_store(struct store *base)
@@ -99,6 +100,28 @@ static enum sso_code create_store(const char *url, struct store **out, struct ss
     return finish_opening(store, out, rc, err);
 }
 
+static enum sso_code may_create(const char *url, bool *there, struct sso_error *err)
+{
+    static const char sql[] = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
+    const struct postgresql_query query = {.sql = sql};
+    struct postgresql_store *store = NULL;
+    enum postgresql_content content = POSTGRESQL_NONE;
+    PGresult *result = NULL;
+    enum sso_code rc = new_store(url, &store, &content, err);
+    if (rc != SSO_OK)
+        return rc;
+    *there = content == POSTGRESQL_OURS;
+    rc = postgresql_ask(store->writer, &query, &result, err);
+    if (rc == SSO_OK && !*there && PQgetvalue(result, 0, 0)[0] == 0)
+        rc = sso_fail(err, SSO_DATABASE_UNAVAILABLE,
+                      "%s: the role %s may not make tables there: run init as the role that is to "
+                      "own them",
+                      store->name, PQuser(store->writer->conn));
+    PQclear(result);
+    close_store(&store->base);
+    return rc;
+}
+
 static enum sso_code upgrade_store(const char *url, struct sso_error *err)
 {
     struct postgresql_store *store = NULL;
@@ -123,7 +146,9 @@ const struct store_ops postgresql_store_ops = {
     .sql = &postgresql_driver,
     .open = open_store,
     .create = create_store,
+    .may_create = may_create,
     .upgrade = upgrade_store,
+    .backup = sql_backup,
     .close = close_store,
     .schema = schema_of,
     .begin = postgresql_begin,

@@ -82,6 +82,7 @@ enum sso_code postgresql_begin(struct store *base, enum store_access access, str
         return rc;
     connection->tx =
         (struct postgresql_tx){.base = {.store = base, .access = access}, .connection = connection};
+    connection->answer_ms = POSTGRESQL_ANSWER_MS;
     rc = run(&connection->tx,
              access == STORE_WRITE ? "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
                                    : "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",

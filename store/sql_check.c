@@ -135,6 +135,7 @@ enum sso_code sql_check_structure(struct store_tx *tx, char ***lines, size_t *co
 {
     struct lines found = {0};
     enum sso_code rc = SSO_OK;
+    sql_be_patient(tx);
     const char *const *own = tx->store->ops->sql->own_checks;
     for (size_t i = 0; rc == SSO_OK && own[i] != NULL; i++)
         rc = run_check(tx, own[i], false, &found, err);

@@ -30,6 +30,11 @@ enum sso_code sql_lock(struct store_tx *tx, const struct sql_lock *lock, struct 
     return driver_of(tx)->lock(tx, lock, err);
 }
 
+void sql_be_patient(struct store_tx *tx)
+{
+    driver_of(tx)->be_patient(tx);
+}
+
 const char *sql_name(const struct store_tx *tx)
 {
     return driver_of(tx)->name(tx->store);
@@ -93,8 +98,12 @@ void sql_bind_u64(struct sql_statement *statement, uint64_t value)
 
 void sql_bind_text(struct sql_statement *statement, const char *value)
 {
-    bind_value(statement,
-               (struct sql_value){.type = SQL_TEXT, .bytes = value, .length = strlen(value)});
+    sql_bind_text_of(statement, value, strlen(value));
+}
+
+void sql_bind_text_of(struct sql_statement *statement, const char *value, size_t length)
+{
+    bind_value(statement, (struct sql_value){.type = SQL_TEXT, .bytes = value, .length = length});
 }
 
 void sql_bind_bytes(struct sql_statement *statement, const void *bytes, size_t count)
@@ -114,14 +123,14 @@ void sql_bind_wrapped(struct sql_statement *statement, const struct wrapped_key 
 
 /* --- columns --- */
 
-static struct sql_value next_value(struct sql_statement *statement)
+struct sql_value sql_next_value(struct sql_statement *statement)
 {
     return driver_of(statement->tx)->column(statement, statement->column++);
 }
 
 int64_t sql_read_integer(struct sql_statement *statement, int64_t lowest, int64_t highest)
 {
-    struct sql_value value = next_value(statement);
+    struct sql_value value = sql_next_value(statement);
     if (value.type != SQL_INTEGER || value.integer < lowest || value.integer > highest) {
         statement->damaged = true;
         return 0;
@@ -152,7 +161,7 @@ bool sql_read_bool(struct sql_statement *statement)
 static const void *view(struct sql_statement *statement, enum sql_type type, size_t maximum,
                         size_t *count)
 {
-    struct sql_value value = next_value(statement);
+    struct sql_value value = sql_next_value(statement);
     *count = 0;
     if (value.type != type || value.bytes == NULL || value.length > maximum) {
         statement->damaged = true;

@@ -53,6 +53,8 @@ struct sql_driver {
     /* Keeps others from locking the same thing until the transaction ends, or, shared, from locking
      * it exclusively. Nothing where there is one writer. */
     enum sso_code (*lock)(struct store_tx *tx, const struct sql_lock *lock, struct sso_error *err);
+    /* What follows in the transaction may take hours. */
+    void (*be_patient)(struct store_tx *tx);
     /* What only this database has to be asked, each a statement that gives a line for each thing
      * found; NULL at the end. */
     const char *const *own_checks;
@@ -61,6 +63,7 @@ struct sql_driver {
 };
 
 enum sso_code sql_lock(struct store_tx *tx, const struct sql_lock *lock, struct sso_error *err);
+void sql_be_patient(struct store_tx *tx);
 const char *sql_name(const struct store_tx *tx);
 
 /* `sql` is a string constant: prepared once per connection, found again by its address. */
@@ -82,9 +85,11 @@ enum sso_code sql_insert(struct sql_statement *statement, struct sso_error *err)
 void sql_bind_integer(struct sql_statement *statement, int64_t value);
 void sql_bind_u64(struct sql_statement *statement, uint64_t value); /* up to INT64_MAX */
 void sql_bind_text(struct sql_statement *statement, const char *value);
+void sql_bind_text_of(struct sql_statement *statement, const char *value, size_t length);
 void sql_bind_bytes(struct sql_statement *statement, const void *bytes, size_t count);
 void sql_bind_wrapped(struct sql_statement *statement, const struct wrapped_key *wrapped);
 
+struct sql_value sql_next_value(struct sql_statement *statement);
 int64_t sql_read_integer(struct sql_statement *statement, int64_t lowest, int64_t highest);
 uint64_t sql_read_u64(struct sql_statement *statement);
 uint32_t sql_read_u32(struct sql_statement *statement);

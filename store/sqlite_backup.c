@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include "store/sqlite.h"
+#include "store/sqlite_file.h"
 
-static enum sso_code make_file(const char *path, struct sso_error *err)
+enum sso_code sqlite_make_file(const char *path, struct sso_error *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 && errno == EEXIST)
@@ -18,6 +19,11 @@ static enum sso_code make_file(const char *path, struct sso_error *err)
         return sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "the backup %s", path);
     close(fd);
     return SSO_OK;
+}
+
+static int end_log(sqlite3 *db)
+{
+    return sqlite3_exec(db, "PRAGMA journal_mode = DELETE", NULL, NULL, NULL);
 }
 
 /* All pages in one step: one snapshot, whatever is written meanwhile. Afterwards the copy is one
@@ -37,7 +43,7 @@ static int copy(sqlite3 *from, const char *path)
         result = sqlite3_errcode(to);
     }
     if (result == SQLITE_OK)
-        result = sqlite3_exec(to, "PRAGMA journal_mode = DELETE", NULL, NULL, NULL);
+        result = end_log(to);
     int closed = sqlite3_close(to);
     return result == SQLITE_OK ? closed : result;
 }
@@ -58,11 +64,37 @@ static bool sync_file_and_folder(const char *path)
     return sync_path(path, O_RDONLY) && sync_path(dirname(folder), O_RDONLY | O_DIRECTORY);
 }
 
+enum sso_code sqlite_close_file(const char *path, struct sso_error *err)
+{
+    sqlite3 *db = NULL;
+    int result = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL);
+    if (result == SQLITE_OK)
+        result = end_log(db);
+    int closed = sqlite3_close(db);
+    if (result == SQLITE_OK)
+        result = closed;
+    if (result != SQLITE_OK)
+        return sso_fail(err, SSO_DATABASE_UNAVAILABLE, "finishing the copy %s: %s", path,
+                        sqlite3_errstr(result));
+    return sync_file_and_folder(path)
+               ? SSO_OK
+               : sso_fail_errno(err, SSO_DATABASE_UNAVAILABLE, errno, "writing %s", path);
+}
+
+void sqlite_remove_file(const char *path)
+{
+    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
+    char name[PATH_MAX];
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
+        if (snprintf(name, sizeof name, "%s%s", path, endings[i]) < (int)sizeof name)
+            unlink(name);
+}
+
 enum sso_code sqlite_backup(struct store *base, const char *path, struct sso_error *err)
 {
     struct sqlite_store *store = (struct sqlite_store *)base;
     struct sqlite_connection *connection = NULL;
-    enum sso_code rc = make_file(path, err);
+    enum sso_code rc = sqlite_make_file(path, err);
     if (rc != SSO_OK)
         return rc;
     rc = sqlite_connect(store, STORE_READ, &connection, err);

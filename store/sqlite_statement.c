@@ -133,6 +133,12 @@ static enum sso_code lock(struct store_tx *tx, const struct sql_lock *wanted, st
     return SSO_OK;
 }
 
+/* It waits for locks only, and has them. */
+static void be_patient(struct store_tx *tx)
+{
+    (void)tx;
+}
+
 static const char *name(const struct store *store)
 {
     return ((const struct sqlite_store *)store)->path;
@@ -155,6 +161,7 @@ const struct sql_driver sqlite_driver = {
     .run = run,
     .column = column,
     .lock = lock,
+    .be_patient = be_patient,
     .own_checks = own_checks,
     .name = name,
 };

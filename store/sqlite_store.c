@@ -235,6 +235,19 @@ static enum sso_code create_store(const char *url, struct store **out, struct ss
     return rc;
 }
 
+static enum sso_code may_create(const char *url, bool *there, struct sso_error *err)
+{
+    struct sqlite_store *store = NULL;
+    enum sso_code rc = new_store(url, &store, err);
+    if (rc != SSO_OK)
+        return rc;
+    *there = access(store->path, F_OK) == 0 || errno != ENOENT;
+    if (!*there)
+        rc = look_at_folder(store, err);
+    close_store(&store->base);
+    return rc;
+}
+
 static enum sso_code upgrade_store(const char *url, struct sso_error *err)
 {
     struct sqlite_store *store = NULL;
@@ -264,6 +277,7 @@ const struct store_ops sqlite_store_ops = {
     .sql = &sqlite_driver,
     .open = open_store,
     .create = create_store,
+    .may_create = may_create,
     .upgrade = upgrade_store,
     .backup = sqlite_backup,
     .close = close_store,

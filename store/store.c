@@ -46,6 +46,13 @@ enum sso_code store_create(const char *url, struct store **out, struct sso_error
     return rc != SSO_OK ? rc : ops->create(url, out, err);
 }
 
+enum sso_code store_may_create(const char *url, bool *there, struct sso_error *err)
+{
+    const struct store_ops *ops = NULL;
+    enum sso_code rc = find_back_end(url, &ops, err);
+    return rc != SSO_OK ? rc : ops->may_create(url, there, err);
+}
+
 enum sso_code store_upgrade(const char *url, struct sso_error *err)
 {
     const struct store_ops *ops = NULL;

@@ -22,16 +22,21 @@
 struct store;
 struct store_tx;
 
-/* `url` as in [database]: sqlite:/absolute/path, perhaps with ?busy_timeout=200ms (how long to wait
- * for other programs, 5s where not said) and &max_pages=N (the file grows no further; 0: no
- * bound). SSO_CONFIG_ERROR where it is no such thing. SSO_DATABASE_UNAVAILABLE where there is none,
- * SSO_SCHEMA_NEWER, SSO_SCHEMA_OLDER, SSO_DATABASE_OF_OTHER_SYSTEM where it is some other
- * program's. */
+/* `url` as in [database]: postgresql://… as libpq takes it, without a password in it, for a
+ * database that must exist (store_create makes the tables in it); or sqlite:/absolute/path, perhaps
+ * with ?busy_timeout=200ms (how long to wait for other programs, 5s where not said) and
+ * &max_pages=N (the file grows no further; 0: no bound). SSO_CONFIG_ERROR where it is no such
+ * thing. SSO_DATABASE_UNAVAILABLE where there is none, SSO_SCHEMA_NEWER, SSO_SCHEMA_OLDER,
+ * SSO_DATABASE_OF_OTHER_SYSTEM where it is some other program's. */
 enum sso_code store_open(const char *url, struct store **out, struct sso_error *err)
     __attribute__((warn_unused_result));
 /* Makes the database where there is none, in a folder that must exist, and brings an empty one to
  * the newest schema; the file gets mode 0600. An existing one is opened as it is. */
 enum sso_code store_create(const char *url, struct store **out, struct sso_error *err)
+    __attribute__((warn_unused_result));
+/* Could store_create make it? Changes nothing. *there: it is there already, and store_open tells of
+ * it. SSO_DATABASE_UNAVAILABLE where it cannot be made. */
+enum sso_code store_may_create(const char *url, bool *there, struct sso_error *err)
     __attribute__((warn_unused_result));
 /* Migrates an older schema to the newest. */
 enum sso_code store_upgrade(const char *url, struct sso_error *err)
@@ -39,7 +44,7 @@ enum sso_code store_upgrade(const char *url, struct sso_error *err)
 /* Safe on NULL. No transaction may be open. */
 void store_close(struct store **store);
 
-const char *store_kind(const struct store *store); /* "sqlite" */
+const char *store_kind(const struct store *store); /* "sqlite", "postgresql" */
 unsigned store_schema(const struct store *store);  /* number of the last migration */
 
 /* --- transactions --- */
@@ -70,6 +75,11 @@ enum sso_code store_check_structure(struct store_tx *tx, char ***lines, size_t *
  * write meanwhile. On error no file is left. */
 enum sso_code store_backup(struct store *store, const char *path, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* Everything into an empty database of any kind, in one transaction, every row compared before it
+ * is committed: all or nothing. SSO_ALREADY_EXISTS where `to` is not empty; SSO_POLICY_TAMPERED
+ * where a row of `from` cannot stand in another database. *rows: how many went over. */
+enum sso_code store_copy(struct store *from, struct store *to, uint64_t *rows,
+                         struct sso_error *err) __attribute__((warn_unused_result));
 void store_lines_free(char ***lines, size_t count);
 
 #include "store/applications.h"

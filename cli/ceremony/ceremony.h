@@ -156,6 +156,11 @@ enum sso_code database_backup_info(const char *path, json_t **out, struct sso_er
 enum sso_code ceremony_accept_restore(struct ceremony *ceremony, json_t **result,
                                       struct sso_error *err) __attribute__((warn_unused_result));
 
+/* Everything into the empty database `url` (store_copy). SSO_IN_USE while a custodian runs on the
+ * state directory. *result: {"from","to","schema","rows"}. */
+enum sso_code ceremony_copy_database(struct ceremony *ceremony, const char *url, json_t **result,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+
 /* The object of `db check`: structure; with `open` also every tag, row and sealed key; with
  * `against_audit` every row against the records of its writes and deletes. */
 struct check_wish {

@@ -14,8 +14,6 @@
 #include "common/settings.h"
 #include "store/store.h"
 
-#define SQLITE_SCHEME "sqlite:"
-
 /* The first system of a database, as it grows. */
 struct birth {
     struct making making;
@@ -59,21 +57,11 @@ static enum sso_code check_existing(struct store *store, struct sso_error *err)
 static enum sso_code check_database(const char *url, struct sso_error *err)
 {
     struct store *store = NULL;
-    char path[PATH_MAX];
-    if (strncmp(url, SQLITE_SCHEME, strlen(SQLITE_SCHEME)) == 0) {
-        snprintf(path, sizeof path, "%s", url + strlen(SQLITE_SCHEME));
-        if (access(path, F_OK) != 0 && errno == ENOENT) {
-            char *slash = strrchr(path, '/');
-            if (slash != NULL)
-                slash[slash == path] = '\0';
-            const char *folder = slash != NULL ? path : ".";
-            if (access(folder, W_OK | X_OK) != 0)
-                return sso_fail_errno(err, SSO_DATABASE_UNAVAILABLE, errno,
-                                      "[database] url: the folder %s cannot be written", folder);
-            return SSO_OK;
-        }
-    }
-    enum sso_code rc = store_open(url, &store, err);
+    bool there = false;
+    enum sso_code rc = store_may_create(url, &there, err);
+    if (rc != SSO_OK || !there)
+        return rc;
+    rc = store_open(url, &store, err);
     if (rc == SSO_OK)
         rc = check_existing(store, err);
     store_close(&store);

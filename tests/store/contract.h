@@ -7,5 +7,6 @@ int contract_credentials(void);
 int contract_scan(void);
 int contract_records(void);
 int contract_transactions(void);
+int contract_copy(void);
 
 #endif

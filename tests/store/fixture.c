@@ -16,33 +16,43 @@ void fixture_use(const char *kind_)
 }
 
 /* A schema of its own is a database of its own for the store, and made in no time. */
-static void make_schema(struct fixture *fixture)
+static struct store *make(const char *folder, char *url, size_t size)
 {
     static unsigned number;
+    struct sso_error err = {0};
+    struct store *store = NULL;
     char sql[64];
-    snprintf(sql, sizeof sql, "CREATE SCHEMA t%u", ++number);
-    server_sql(sql);
-    snprintf(fixture->url, sizeof fixture->url,
-             "postgresql:///postgres?host=%s&user=postgres&options=-csearch_path%%3Dt%u",
-             server_folder(), number);
+    number++;
+    if (strcmp(kind, "sqlite") == 0) {
+        snprintf(url, size, "sqlite:%s/db%u", folder, number);
+    } else if (strcmp(kind, "postgresql") == 0) {
+        snprintf(sql, sizeof sql, "CREATE SCHEMA t%u", number);
+        server_sql(sql);
+        snprintf(url, size,
+                 "postgresql:///postgres?host=%s&user=postgres&options=-csearch_path%%3Dt%u",
+                 server_folder(), number);
+    } else {
+        fail_msg("no store of kind %s", kind);
+    }
+    assert_ok(store_create(url, &store, &err));
+    return store;
 }
 
 int fixture_setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    struct sso_error err = {0};
     assert_non_null(fixture);
     strcpy(fixture->folder, "/tmp/sso-store-XXXXXX");
     assert_non_null(mkdtemp(fixture->folder));
-    if (strcmp(kind, "sqlite") == 0)
-        snprintf(fixture->url, sizeof fixture->url, "sqlite:%s/db", fixture->folder);
-    else if (strcmp(kind, "postgresql") == 0)
-        make_schema(fixture);
-    else
-        fail_msg("no store of kind %s", kind);
-    assert_ok(store_create(fixture->url, &fixture->store, &err));
+    fixture->store = make(fixture->folder, fixture->url, sizeof fixture->url);
     *state = fixture;
     return 0;
+}
+
+struct store *fixture_another(const struct fixture *fixture)
+{
+    char url[200];
+    return make(fixture->folder, url, sizeof url);
 }
 
 static int drop(const char *path, const struct stat *status, int type, struct FTW *where)

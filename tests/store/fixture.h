@@ -22,6 +22,8 @@ struct fixture {
 void fixture_use(const char *kind);
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
+/* One more of the kind, empty; the caller's. */
+struct store *fixture_another(const struct fixture *fixture);
 
 #define assert_ok(expression) assert_code(SSO_OK, expression)
 /* `expression` uses a `struct sso_error err`, whose text is shown where the code is another one. */
