@@ -100,9 +100,10 @@ class Connection(http.client.HTTPConnection):
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
+        # Blocking: with a timeout connect(2) does not wait for a place in the queue, but fails.
         with effective_user(self.uid):
             self.sock.connect(self.path)
+        self.sock.settimeout(self.timeout)
 
     def call(self, method, path, body=None, headers=None):
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
