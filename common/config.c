@@ -144,8 +144,6 @@ static enum sso_code check_available(const struct config *config, struct sso_err
         bool wanted;
         const char *what, *instead;
     } later[] = {
-        {strcmp(config->audit.journal, "required") == 0, "[audit] journal = required",
-         "set it to best-effort"},
         {config->cache.prefetch.count > 0, "[cache] prefetch", "leave it empty"},
     };
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)

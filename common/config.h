@@ -35,6 +35,7 @@ struct config {
     char *file; /* the path it was read from */
     struct {
         char *name, *user, *state_directory;
+        char *log_level; /* debug, info, warning, error */
     } system;
     struct config_hsm hsm[CONFIG_HSM_MAX]; /* hsm[0] is [hsm]; none where hsm_count is 0 */
     size_t hsm_count;
@@ -69,6 +70,7 @@ struct config {
     struct {
         bool lookups_required;
         char *journal; /* best-effort, required, off */
+        char *journal_socket;
         uint64_t keep_ms;
     } audit;
     struct {

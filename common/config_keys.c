@@ -37,6 +37,7 @@
 const struct config_key config_keys[] = {
     KEY(system, name, config_text, "corp-sso", BYTES(1, 128)),
     KEY(system, user, config_text, "sso-hsm", BYTES(1, 256)),
+    KEY(system, log_level, config_word, "info", WORDS("debug|info|warning|error")),
     KEY(system, state_directory, config_file_path, "", ANY), /* default: see config.c */
 
     HSM_KEY("module", module, config_file_path, "/usr/lib/softhsm/libsofthsm2.so", BYTES(1, 4096)),
@@ -94,6 +95,7 @@ const struct config_key config_keys[] = {
 
     KEY_AS(audit, "lookups", lookups_required, config_bool, "required",
            WORDS("required|relaxed")),
+    KEY(audit, journal_socket, config_file_path, "/run/systemd/journal/socket", BYTES(1, 107)),
     KEY_AS(audit, "keep", keep_ms, config_duration64, "3650d", RANGE(SECOND_MS, YEARS_MS)),
     KEY(audit, journal, config_word, "best-effort", WORDS("best-effort|required|off")),
 

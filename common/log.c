@@ -103,9 +103,14 @@ static void write_line(const struct line *line)
     }
 }
 
+bool log_wants(enum log_level level)
+{
+    return level >= settings.lowest;
+}
+
 void log_line(enum log_level level, const char *message, ...)
 {
-    if (level < settings.lowest)
+    if (!log_wants(level))
         return;
     int caller_errno = errno;
     char now[RFC3339_SIZE], head[96];

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/audit_head.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "custodian/kept_head.h"
 
 /* More than these would make those that wait first wait for those that came last. */
 #define BATCH_JOBS_MAX 256
@@ -40,6 +40,7 @@ struct committer {
     struct job *first, **last;
     size_t posted;
     bool stopping;
+    struct journal journal;
     struct sso_error health; /* of the last transaction */
     struct sso_error barred; /* why nothing may be changed; SSO_OK: it may */
     struct sso_error chain;  /* is what audit-head knows still there? changed by the thread only */
@@ -96,12 +97,6 @@ static enum sso_code chain_of(const struct committer *committer, struct job *job
     return SSO_OK;
 }
 
-/* What of a failed write undoes only itself, and what means that the transaction is lost. */
-static bool loses_transaction(enum sso_code code)
-{
-    return code == SSO_DATABASE_UNAVAILABLE;
-}
-
 /* On a database that is older than what this node has seen nothing is changed. */
 static enum sso_code went_back(struct committer *committer, struct sso_error *err)
 {
@@ -133,36 +128,22 @@ static enum sso_code run_write(struct committer *committer, struct store_tx *tx,
     }
     if (job->error.code != rc)
         sso_fail(&job->error, rc, "%s", sso_code_facts(rc)->title);
-    if (loses_transaction(rc))
+    if (rc == SSO_DATABASE_UNAVAILABLE) /* the transaction is lost, not the write alone */
         return sso_fail(err, rc, "%s", job->error.detail);
     job->refused = true;
     return store_savepoint_undo(tx, err);
 }
 
-/* What audit-head knows must still stand in the database. Where it does not, records were taken
- * away or changed, or the database was put back: that is told, and the file stays as it is, so that
- * the chain never again fits it and audit verify finds the hole. Lookups and their records go on.
- */
+/* Lookups and their records go on whatever it finds. */
 static enum sso_code check_chain(struct committer *committer, struct store_tx *tx,
                                  struct sso_error *err)
 {
-    struct audit_head kept;
-    struct sso_error chain = {0};
-    bool holds;
-    /* Read each time: direct commands move it too, and whoever has dealt with a cut takes it away.
-     */
-    audit_head_read(committer->state_directory, &kept);
-    snprintf(kept.node, sizeof kept.node, "%s", committer->node);
-    enum sso_code rc = store_audit_holds(tx, &kept, &holds, err);
+    struct sso_error gone;
+    enum sso_code rc = kept_head_check(committer->state_directory, committer->node, tx, &gone, err);
     if (rc != SSO_OK)
         return rc;
-    if (!holds)
-        sso_fail(&chain, SSO_ROW_CORRUPT,
-                 "record %llu, which %s/" AUDIT_HEAD_FILE
-                 " knows, is gone from the audit of %s or was changed",
-                 (unsigned long long)kept.number, committer->state_directory, committer->node);
     pthread_mutex_lock(&committer->lock);
-    committer->chain = chain;
+    committer->chain = gone;
     pthread_mutex_unlock(&committer->lock);
     return SSO_OK;
 }
@@ -179,10 +160,8 @@ static void check_chain_at_start(struct committer *committer)
 
 static void keep_head(struct committer *committer, const struct audit_record *last)
 {
-    if (committer_chain(committer, NULL) == SSO_OK &&
-        !audit_head_write(committer->state_directory, last, false))
-        log_line(LOG_LEVEL_WARNING, "the audit head was not written", "folder",
-                 committer->state_directory, NULL);
+    if (committer_chain(committer, NULL) == SSO_OK)
+        kept_head_move(committer->state_directory, last);
 }
 
 static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, struct job *jobs,
@@ -202,7 +181,10 @@ static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, 
     if (rc != SSO_OK || chain->count == 0)
         return rc;
     /* One call for all: the chain's head is read once. */
-    return store_audit_append(tx, chain->record, chain->count, err);
+    rc = store_audit_append(tx, chain->record, chain->count, err);
+    return rc != SSO_OK
+               ? rc
+               : journal_before_commit(&committer->journal, &chain->record[chain->count - 1], err);
 }
 
 /* *undone: of a failure a job may be to blame, and nothing was done. Else the database is, and no
@@ -218,11 +200,15 @@ static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, 
     if (rc == SSO_OK && (rc = run_jobs(committer, tx, jobs, &chain, err)) == SSO_OK) {
         rc = store_commit(&tx, err);
         *undone = rc != SSO_DATABASE_UNAVAILABLE;
+        if (rc != SSO_OK && chain.count > 0)
+            journal_withdraw(&committer->journal, &chain.record[chain.count - 1]);
     }
     for (size_t i = 0; rc == SSO_OK && i < chain.count; i++)
         *chain.origin[i] = chain.record[i];
-    if (rc == SSO_OK && chain.count > 0)
+    if (rc == SSO_OK && chain.count > 0) {
         keep_head(committer, &chain.record[chain.count - 1]);
+        journal_after_commit(&committer->journal, &chain.record[chain.count - 1]);
+    }
     chain_free(&chain);
     return rc;
 }
@@ -230,7 +216,9 @@ static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, 
 static void fail_jobs(struct job *jobs, const struct sso_error *why)
 {
     for (struct job *job = jobs; job != NULL; job = job->next) {
-        enum sso_code code = job->write == NULL ? SSO_AUDIT_UNAVAILABLE : SSO_DATABASE_UNAVAILABLE;
+        enum sso_code code = job->write == NULL || why->code == SSO_AUDIT_UNAVAILABLE
+                                 ? SSO_AUDIT_UNAVAILABLE
+                                 : SSO_DATABASE_UNAVAILABLE;
         sso_fail(&job->error, code, "%s", why->detail);
     }
 }
@@ -445,6 +433,11 @@ enum sso_code committer_health(struct committer *committer, struct sso_error *er
     return tell(committer, &committer->health, err);
 }
 
+struct journal *committer_journal(struct committer *committer)
+{
+    return &committer->journal;
+}
+
 enum sso_code committer_chain(struct committer *committer, struct sso_error *err)
 {
     return tell(committer, &committer->chain, err);
@@ -452,6 +445,7 @@ enum sso_code committer_chain(struct committer *committer, struct sso_error *err
 
 static void committer_dispose(struct committer *committer)
 {
+    journal_dispose(&committer->journal);
     pthread_mutex_destroy(&committer->lock);
     pthread_cond_destroy(&committer->work);
     pthread_cond_destroy(&committer->finished);
@@ -467,6 +461,7 @@ enum sso_code committer_new(struct store *store, const char *node, const char *s
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the committer");
     committer->store = store;
     committer->last = &committer->first;
+    journal_init(&committer->journal);
     pthread_mutex_init(&committer->lock, NULL);
     pthread_cond_init(&committer->work, NULL);
     pthread_cond_init(&committer->finished, NULL);

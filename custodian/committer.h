@@ -10,6 +10,7 @@
 
 #include "common/audit_record.h"
 #include "common/error.h"
+#include "custodian/journal.h"
 #include "store/store.h"
 
 struct committer;
@@ -56,6 +57,9 @@ enum sso_code committer_may_write(struct committer *committer, struct store_tx *
                                   struct sso_error *err) __attribute__((warn_unused_result));
 
 enum sso_code committer_health(struct committer *committer, struct sso_error *err);
+
+/* That it tells of the ends of the chain: for journal_use and journal_state. */
+struct journal *committer_journal(struct committer *committer);
 
 /* SSO_OK, or SSO_ROW_CORRUPT where the node's chain in the database no longer has the record that
  * state_directory/audit-head knows. As of the start or the last record. */

@@ -174,6 +174,17 @@ const struct event_facts event_table[EVENTS] = {
             "put into the database, has to be taken out of it.",
             true,
         },
+    [EVENT_JOURNAL_UNAVAILABLE] =
+        {
+            "journal_unavailable",
+            SEVERITY_WARNING,
+            "The systemd journal was not told of the head of the audit chain (setting "
+            "audit.journal). With best-effort all goes on; with required whatever must be audited "
+            "is refused.",
+            "See the text: is the journal there, and the socket that [audit] journal_socket names? "
+            "Where there is none, set audit.journal=off.",
+            true,
+        },
     [EVENT_POLICY_TAMPERED] =
         {
             "policy_tampered",

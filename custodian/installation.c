@@ -263,6 +263,9 @@ static void take_up_settings(struct custodian *custodian, const struct snapshot 
     const char *lookups = snapshot_setting(now, "audit.lookups");
     const char *revocation = snapshot_setting(now, SETTING_REVOCATION);
     atomic_store(&custodian->lookups_required, lookups == NULL || strcmp(lookups, "relaxed") != 0);
+    const char *journal = snapshot_setting(now, "audit.journal");
+    journal_use(committer_journal(custodian->committer), custodian->config->audit.journal_socket,
+                journal_mode_of(journal != NULL ? journal : "required"));
     row_key_cache_set_lease(custodian->cache,
                             setting_ms(now, "cache.lease", custodian->config->cache.lease_ms));
     pthread_rwlock_wrlock(&custodian->lock);

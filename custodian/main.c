@@ -194,6 +194,19 @@ static enum sso_code serve(const struct config *config, struct sso_error *err)
     return rc;
 }
 
+/* One of the words that the configuration takes. */
+static enum log_level log_level_of(const char *name)
+{
+    static const char *const names[] = {[LOG_LEVEL_DEBUG] = "debug",
+                                        [LOG_LEVEL_INFO] = "info",
+                                        [LOG_LEVEL_WARNING] = "warning",
+                                        [LOG_LEVEL_ERROR] = "error"};
+    enum log_level level = LOG_LEVEL_DEBUG;
+    while (level < LOG_LEVEL_ERROR && strcmp(names[level], name) != 0)
+        level++;
+    return level;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {0};
@@ -210,6 +223,8 @@ int main(int argc, char **argv)
     }
     log_init("sso-custodian", LOG_LEVEL_INFO);
     enum sso_code rc = config_load(config_path(options.config), &config, &problem);
+    if (rc == SSO_OK)
+        log_init("sso-custodian", log_level_of(config->system.log_level));
     if (rc == SSO_OK)
         rc = options.check ? check(config, &problem) : serve(config, &problem);
     if (rc != SSO_OK)

@@ -170,19 +170,33 @@ static void put_pools(struct encoder *out, const struct hsm_status *status,
         {"sso_hsm_workers_ready", "gauge", "Workers that serve, by token."},
         {"sso_hsm_worker_sessions", "gauge", "PKCS#11 sessions of all workers, by token."},
         {"sso_hsm_workers_replaced_total", "counter", "Workers replaced, by token."},
-        {"sso_hsm_calls_total", "counter", "Keys made, wrapped or unwrapped, by token."},
-        {"sso_hsm_call_seconds_total", "counter", "Time spent on them in the workers, by token."},
     };
     for (size_t f = 0; f < sizeof family / sizeof *family; f++) {
         put_family(out, family[f].name, family[f].type, family[f].help);
         for (size_t i = 0; i < count; i++) {
             const struct hsm_status *of = &status[i];
-            double value[] = {of->workers_wanted, of->workers_ready,
-                              of->sessions,       of->workers_replaced,
-                              (double)of->calls,  (double)of->call_microseconds / 1e6};
+            double value[] = {of->workers_wanted, of->workers_ready, of->sessions,
+                              of->workers_replaced};
             put(out, "%s{token=\"%s\"} %.15g\n", family[f].name, names[i], value[f]);
         }
     }
+}
+
+static void put_work(struct encoder *out, const struct hsm_status *status, const char *const *names,
+                     size_t count)
+{
+    put_family(out, "sso_hsm_calls_total", "counter",
+               "Row keys that the workers handled, by token and by what was done.");
+    for (size_t i = 0; i < count; i++)
+        for (enum hsm_work work = 0; work < HSM_WORK_KINDS; work++)
+            put(out, "sso_hsm_calls_total{token=\"%s\",kind=\"%s\"} %" PRIu64 "\n", names[i],
+                hsm_work_name(work), status[i].work[work].calls);
+    put_family(out, "sso_hsm_call_seconds_total", "counter",
+               "Time that it took the workers, by token and by what was done.");
+    for (size_t i = 0; i < count; i++)
+        for (enum hsm_work work = 0; work < HSM_WORK_KINDS; work++)
+            put(out, "sso_hsm_call_seconds_total{token=\"%s\",kind=\"%s\"} %.6f\n", names[i],
+                hsm_work_name(work), (double)status[i].work[work].microseconds / 1e6);
 }
 
 static void put_hsm(struct encoder *out, struct custodian *custodian)
@@ -196,6 +210,7 @@ static void put_hsm(struct encoder *out, struct custodian *custodian)
         names[i] = hsm_name(pool[i]);
     }
     put_pools(out, status, names, count);
+    put_work(out, status, names, count);
 }
 
 static void put_cache(struct encoder *out, struct row_key_cache *cache)
@@ -302,7 +317,28 @@ static void put_tls(struct encoder *out, struct custodian *custodian)
     }
 }
 
-char *metrics_text(struct custodian *custodian)
+/* OpenMetrics names a counter without the suffix of its sample, and marks its end. */
+static void put_openmetrics(struct encoder *out, const char *text)
+{
+    static const char suffix[] = "_total ";
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n"), skip = 0;
+        const char *name = *text == '#' ? memchr(text + 2, ' ', length - 2) : NULL;
+        const char *end =
+            name != NULL ? memchr(name + 1, ' ', (size_t)(text + length - name - 1)) : NULL;
+        if (end != NULL && end - text > (ptrdiff_t)sizeof suffix &&
+            memcmp(end + 1 - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0)
+            skip = sizeof suffix - 2;
+        size_t before = skip > 0 ? (size_t)(end - text) - skip : 0;
+        encode_fixed(out, text, before);
+        encode_fixed(out, text + before + skip, length - before - skip);
+        encode_fixed(out, "\n", 1);
+        text += length + (text[length] == '\n');
+    }
+    encode_fixed(out, "# EOF\n", 6);
+}
+
+char *metrics_text(struct custodian *custodian, bool openmetrics)
 {
     struct metrics *metrics = custodian->metrics;
     struct encoder out = {0};
@@ -330,7 +366,14 @@ char *metrics_text(struct custodian *custodian)
         put_generations(&out, custodian->store);
     }
     encode_u8(&out, '\0');
-    char *text = out.failed ? NULL : wiping_strdup((const char *)out.data);
+    struct encoder open = {0};
+    if (openmetrics && !out.failed) {
+        put_openmetrics(&open, (const char *)out.data);
+        encode_u8(&open, '\0');
+    }
+    const struct encoder *right = openmetrics ? &open : &out;
+    char *text = out.failed || right->failed ? NULL : wiping_strdup((const char *)right->data);
+    encoder_free(&open);
     encoder_free(&out);
     return text;
 }

@@ -1,8 +1,9 @@
-/* Counters of this process and their text for Prometheus (text format 0.0.4). Thread-safe; nothing
+/* Counters of this process and their text for Prometheus. Thread-safe; nothing
  * here waits for anything. */
 #ifndef SSO_CUSTODIAN_METRICS_H
 #define SSO_CUSTODIAN_METRICS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -26,8 +27,8 @@ void metrics_connection(struct metrics *metrics, int change);
 void metrics_connection_refused(struct metrics *metrics);
 void metrics_handshake_failed(struct metrics *metrics);
 
-/* All of them, with what pools, cache, rotation and database know; what is down is left out. From
- * wiping_malloc; NULL: no memory. */
-char *metrics_text(struct custodian *custodian);
+/* All of them, with what pools, cache, rotation and database know; what is down is left out. In
+ * Prometheus' text format 0.0.4 or as OpenMetrics 1.0. From wiping_malloc; NULL: no memory. */
+char *metrics_text(struct custodian *custodian, bool openmetrics);
 
 #endif

@@ -182,7 +182,9 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
 
 enum sso_code op_metrics(struct request *request, struct sso_error *err)
 {
-    request->text = metrics_text(request->custodian);
-    request->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    request->text = metrics_text(request->custodian, request->openmetrics);
+    request->content_type = request->openmetrics
+                                ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                                : "text/plain; version=0.0.4; charset=utf-8";
     return request->text != NULL ? SSO_OK : no_memory(err);
 }

@@ -305,6 +305,20 @@ void operations_run(struct request *request)
         answer_problem(request, problem);
 }
 
+static void log_request(const struct request *request, int64_t microseconds)
+{
+    char id[2 * REQUEST_ID_BYTES + 1], took[24];
+    if (!log_wants(LOG_LEVEL_DEBUG))
+        return;
+    enum sso_code rc = request->problem.code;
+    hex_encode(request->request_id, sizeof request->request_id, id);
+    snprintf(took, sizeof took, "%lld", (long long)microseconds);
+    log_line(LOG_LEVEL_DEBUG, "request", "request", id, "operation",
+             request->operation != NULL ? request->operation->name : "unknown", "actor",
+             request->peer.name, "outcome", rc == SSO_OK ? "ok" : sso_code_facts(rc)->name,
+             "microseconds", took, NULL);
+}
+
 bool operations_end(struct request *request, const struct sso_error *recorded)
 {
     struct sso_error *problem = &request->problem;
@@ -317,6 +331,7 @@ bool operations_end(struct request *request, const struct sso_error *recorded)
     }
     int64_t microseconds = metrics_now_microseconds() - request->begun_us;
     metrics_observe(request->custodian->metrics, request->operation, problem->code, microseconds);
+    log_request(request, microseconds);
     if (problem->code == SSO_OK)
         rotation_manager_answered(request->custodian->rotation, request, microseconds);
     return replaced;

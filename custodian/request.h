@@ -29,6 +29,7 @@ struct request {
     char *path;        /* what the segments point into; from wiping_malloc */
     char *query;       /* raw, or NULL */
     uint64_t if_match; /* a version; 0: none */
+    bool openmetrics;  /* Accept names that form */
     const char *raw;   /* the body as it came, a view; parsed by operations_run */
     size_t raw_bytes;
     json_t *body;               /* an object, or NULL */

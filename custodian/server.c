@@ -142,7 +142,10 @@ static void parse(struct exchange *exchange)
     struct request *request = &exchange->request;
     struct evhttp_request *http = exchange->http;
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(http);
-    const char *if_match = evhttp_find_header(evhttp_request_get_input_headers(http), "If-Match");
+    const struct evkeyvalq *headers = evhttp_request_get_input_headers(http);
+    const char *if_match = evhttp_find_header(headers, "If-Match");
+    const char *accept = evhttp_find_header(headers, "Accept");
+    request->openmetrics = accept != NULL && strstr(accept, "application/openmetrics-text") != NULL;
     request->method = method_name(http);
     request->deadline_ms = boot_clock_ms() + REQUEST_DEADLINE_MS;
     struct sso_error *malformed = &request->malformed;

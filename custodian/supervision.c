@@ -168,6 +168,10 @@ static void watch_audit(struct custodian *custodian)
     struct committer *committer = custodian_committer(custodian);
     bool failed = committer != NULL && committer_health(committer, &problem) != SSO_OK;
     raise_while(custodian, EVENT_AUDIT_UNAVAILABLE, failed, problem.detail);
+    struct sso_error journal = {0};
+    bool untold =
+        committer != NULL && journal_state(committer_journal(committer), &journal) != SSO_OK;
+    raise_while(custodian, EVENT_JOURNAL_UNAVAILABLE, untold, journal.detail);
     bool cut = committer != NULL && committer_chain(committer, &problem) != SSO_OK;
     raise_while(custodian, EVENT_AUDIT_TRUNCATED, cut, problem.detail);
 }

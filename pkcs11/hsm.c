@@ -198,6 +198,21 @@ enum sso_code hsm_open(const struct config_hsm *section, const char *state_direc
     return hsm_open_with(section, &options, out, err);
 }
 
+static const struct {
+    const char *name;
+    enum frame_kind frame;
+} works[] = {
+    [HSM_WORK_MAKE] = {"make", FRAME_MAKE},
+    [HSM_WORK_WRAP] = {"wrap", FRAME_WRAP},
+    [HSM_WORK_UNWRAP] = {"unwrap", FRAME_UNWRAP},
+    [HSM_WORK_REWRAP] = {"rewrap", FRAME_REWRAP},
+};
+
+const char *hsm_work_name(enum hsm_work work)
+{
+    return works[work].name;
+}
+
 void hsm_status(struct hsm *hsm, struct hsm_status *out)
 {
     memset(out, 0, sizeof *out);
@@ -213,8 +228,10 @@ void hsm_status(struct hsm *hsm, struct hsm_status *out)
     out->sessions_short = hsm->sessions_short;
     out->token = hsm->token;
     memcpy(out->firmware, hsm->firmware, sizeof out->firmware);
-    out->calls = hsm->calls;
-    out->call_microseconds = hsm->call_microseconds;
+    for (unsigned work = 0; work < HSM_WORK_KINDS; work++) {
+        out->work[work].calls = hsm->calls[works[work].frame];
+        out->work[work].microseconds = hsm->call_microseconds[works[work].frame];
+    }
     out->last_error = hsm->last_error;
     pthread_mutex_unlock(&hsm->mutex);
 }

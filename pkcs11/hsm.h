@@ -80,6 +80,10 @@ enum hsm_state {
                          with back-off */
 };
 
+/* What workers do to row keys, for metrics. */
+enum hsm_work { HSM_WORK_MAKE, HSM_WORK_WRAP, HSM_WORK_UNWRAP, HSM_WORK_REWRAP, HSM_WORK_KINDS };
+const char *hsm_work_name(enum hsm_work work);
+
 struct hsm_status {
     enum hsm_state state;
     unsigned workers_wanted, workers_ready, sessions;
@@ -88,8 +92,10 @@ struct hsm_status {
     bool sessions_short;         /* the token gives fewer sessions than were asked for */
     struct token_identity token; /* empty until a worker has seen it */
     char firmware[16];
-    uint64_t calls, call_microseconds; /* per-item work done, for metrics */
-    struct sso_error last_error;       /* code SSO_OK where there is none */
+    struct {
+        uint64_t calls, microseconds; /* items done, and the workers' time for them */
+    } work[HSM_WORK_KINDS];
+    struct sso_error last_error; /* code SSO_OK where there is none */
 };
 
 /* Starts the pool: the first worker logs in alone, the others after it succeeded. Where

@@ -162,7 +162,7 @@ static void note_speed(struct hsm *hsm, const struct frame *frame,
     double each = (double)header->work_microseconds / (double)(frame->count > 0 ? frame->count : 1);
     double *known = &hsm->item_microseconds[frame->kind];
     *known = *known <= 0 ? each : (*known * 7 + each) / 8;
-    hsm->call_microseconds += header->work_microseconds;
+    hsm->call_microseconds[frame->kind] += header->work_microseconds;
 }
 
 /* Its frames were more than this token does in time, or it does nothing at all: those to come are

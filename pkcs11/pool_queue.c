@@ -228,7 +228,7 @@ bool queue_complete(struct hsm *hsm, struct frame *frame, struct decoder *result
         item_done(batch);
     }
     secret_dealloc(unwanted);
-    hsm->calls += frame->count;
+    hsm->calls[frame->kind] += frame->count;
     return whole && results->left_bytes == 0;
 }
 

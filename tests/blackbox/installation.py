@@ -157,6 +157,8 @@ class Installation:
             "listen": {"socket": self.socket},
             "roles": {"sso_admins": MY_GROUP},
             "cluster": {"node": "node1"},
+            # Nothing of a test goes to the machine's own.
+            "audit": {"journal": "off"},
         }
         self.write_config(**settings)
 

@@ -251,7 +251,7 @@ def test_bad_value_is_named_with_line(blank, section, text):
 
 
 @pytest.mark.parametrize("section, text", [
-    ("audit", "journal = required"), ("cache", "prefetch = crm"),
+    ("cache", "prefetch = crm"),
 ])
 def test_what_comes_later_is_refused_by_name(blank, section, text):
     blank.config.write_text(blank.config.read_text() + f"[{section}]\n{text}\n")

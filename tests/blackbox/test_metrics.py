@@ -61,3 +61,53 @@ def test_an_operation_counts_by_outcome(running):
     for _ in range(3):
         running.look_up("app", "nobody")
     assert count("credential.lookup", "not_found") == before + 3
+
+
+def openmetrics(installation):
+    accept = "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5"
+    reply = installation.api("GET", "/metrics", headers={"Accept": accept}, status=200)
+    assert reply.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    return reply.body.decode()
+
+
+@needs_promtool
+def test_openmetrics_by_accept(running, tmp_path):
+    """`promtool check metrics` takes Prometheus' own format only; its importer parses this one, and
+    wants a time for each sample."""
+    assert running.put("app", "anna", "x").status == 201
+    text = openmetrics(running)
+    assert text.endswith("\n# EOF\n") and text.count("# EOF") == 1
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert "sso_hsm_requests" in names and not any(name.endswith("_total") for name in names)
+    assert 'sso_hsm_requests_total{operation="credential.set",outcome="ok"} 1' in text.splitlines()
+    plain = metrics(running).decode()
+    assert "# EOF" not in plain
+    families = {line.split()[2].removesuffix("_total") for line in plain.splitlines() if line.startswith("# TYPE")}
+    assert families == names
+
+    def check_import(lines, code):
+        source = tmp_path / "metrics"
+        source.write_text("\n".join(lines) + "\n")
+        done = subprocess.run([PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", source,
+                               tmp_path / "blocks"], capture_output=True, check=False)
+        assert (done.returncode == 0) == (code == 0), done.stdout.decode() + done.stderr.decode()
+
+    lines = [line if line.startswith("#") else f"{line} 1700000000.000" for line in text.splitlines()]
+    check_import(lines, 0)
+    check_import(lines[:-1], 1)  # the control: without its end it is not taken
+
+
+def test_a_line_for_each_request(make_installation):
+    installation = make_installation(system={"log_level": "debug"})
+    installation.init()
+    installation.start()
+    installation.create_app()
+    installation.put("app", "anna", "a-secret", status=201)
+    reply = installation.look_up("app", "anna", status=200)
+    refused = installation.look_up("app", "nobody", status=404)
+    log = installation.log.read_text()
+    for each, outcome in (reply, "ok"), (refused, "not_found"):
+        line = [line for line in log.splitlines() if f'request="{each.headers["X-Request-Id"]}"' in line]
+        assert len(line) == 1 and 'operation="credential.lookup"' in line[0], line
+        assert f'outcome="{outcome}"' in line[0] and "microseconds=" in line[0]
+    assert "a-secret" not in log and "a-secret" in reply.body.decode()
