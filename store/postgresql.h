@@ -31,8 +31,9 @@
 #define POSTGRESQL_SCHEME "postgresql"
 #define POSTGRESQL_STATEMENTS_MAX 256 /* cached per connection; a power of two */
 #define POSTGRESQL_PARAMETERS_MAX 32
-#define POSTGRESQL_WAIT_MS 5000    /* for locks, and for a connection of the pool */
-#define POSTGRESQL_ANSWER_MS 30000 /* for the answer to a statement */
+#define POSTGRESQL_WAIT_MS 5000              /* for locks, and for a connection of the pool */
+#define POSTGRESQL_ANSWER_MS 30000           /* for the answer to a statement */
+#define POSTGRESQL_COUNT_MS (10 * 60 * 1000) /* for the count of all rows */
 #define POSTGRESQL_PATIENT_MS (24 * 3600 * 1000)
 
 /* The types that we have columns of (pg_type.dat). */

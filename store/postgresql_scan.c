@@ -101,12 +101,18 @@ static enum sso_code count_by_generation(struct store_tx *tx, struct generation_
                                          NULL};
     SQL_STATEMENT_AUTO plan = {0};
     SQL_STATEMENT_AUTO statement = {0};
+    int64_t *answer_ms = &((struct postgresql_tx *)tx)->connection->answer_ms, before = *answer_ms;
     enum sso_code rc = sql_prepare(tx, plan_sql, &plan, err);
     if (rc == SSO_OK)
         rc = sql_run(&plan, NULL, err);
     if (rc == SSO_OK)
         rc = sql_prepare(tx, sql, &statement, err);
-    return rc == SSO_OK ? sql_collect(&statement, &list, out, count, err) : rc;
+    if (rc != SSO_OK)
+        return rc;
+    *answer_ms = before > POSTGRESQL_COUNT_MS ? before : POSTGRESQL_COUNT_MS;
+    rc = sql_collect(&statement, &list, out, count, err);
+    *answer_ms = before;
+    return rc;
 }
 
 const struct store_scan_ops postgresql_scan_ops = {
