@@ -150,7 +150,7 @@ class Soak:
         whole = (b"POST /v1/lookup HTTP/1.1\r\nHost: x\r\nContent-Length: " +
                  str(len(body)).encode() + b"\r\n\r\n" + body)
         while True:
-            with contextlib.closing(self.dial()) as sock:
+            with contextlib.closing(self.dial()) as sock, contextlib.suppress(OSError):
                 sock.sendall(whole[:rng.randrange(len(whole) + 1)])
                 if rng.random() < 0.3:
                     sock.shutdown(socket.SHUT_WR)
