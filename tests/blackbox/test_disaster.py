@@ -104,10 +104,9 @@ def test_an_older_database_whose_generation_was_destroyed_since(filled):
     assert it.sso("audit", "verify", check=0).json["ok"]
 
 
-def test_what_was_not_destroyed_needs_no_such_word(filled):
-    it = filled.installation
-    it.stop()
-    filled.lose_token()
-    refused = filled.restore(1, 2, options=("--destroyed",), check=2)
+def test_what_was_not_destroyed_needs_no_such_word(make_installation):
+    backup = Backup(installation=make_installation())
+    backup.lose_token()
+    refused = backup.restore(1, 2, options=("--destroyed",), check=2)
     assert "was not destroyed" in refused.problem["detail"]
-    filled.restore(1, 2, check=0)
+    backup.restore(1, 2, check=0)
