@@ -16,7 +16,7 @@ def pytest_configure(config):
 # What takes longest begins first: files go to the processes of a run one by one, and what is left at
 # the end is short then.
 LONGEST_FIRST = ["test_rotation_kill.py", "test_destroy.py", "test_damage.py", "test_service.py",
-                 "test_ceremony.py", "test_rotation.py", "test_init.py", "test_backup.py",
+                 "test_ceremony.py", "test_postgresql.py", "test_rotation.py", "test_init.py", "test_backup.py",
                  "test_cli.py", "test_faulty_token.py", "test_key.py", "test_doctor.py",
                  "test_tokens.py", "test_workers.py"]
 

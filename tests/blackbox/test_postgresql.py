@@ -102,8 +102,7 @@ def test_the_server_goes_away_under_load_and_comes_back(serving, server):
             wait_for(lambda: answers[-3:] == [200] * 3, "lookups work")
             server.obey(word)
             wait_for(lambda: answers[-3:].count("database_unavailable") == 3, "lookups are refused")
-            health = serving.api("GET", "/v1/health").json
-            assert health["status"] != "ok"
+            wait_for(lambda: serving.api("GET", "/v1/health").json["status"] != "ok", "health tells")
             server.obey("start")
             wait_for(lambda: answers[-3:] == [200] * 3, "lookups work again by themselves")
     finally:
