@@ -125,6 +125,7 @@ def main():
         sys.exit(77)
     # Who tests may be interrupted at the terminal; the end of the input is what ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # by way of `finally`
     server = Server(sys.argv[1:])
     try:
         server.start()
