@@ -40,7 +40,7 @@ def server_user():
 
 
 class Server:
-    def __init__(self, settings=()):
+    def __init__(self):
         self.bin = programs()
         self.user = server_user()
         self.folder = Path(tempfile.mkdtemp(prefix="sso-pg-", dir="/tmp"))
@@ -49,6 +49,8 @@ class Server:
             os.chown(self.folder, self.user.pw_uid, self.user.pw_gid)
         self.data = self.folder / "data"
         self.process = None
+
+    def make(self, settings):
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
                  "--locale=C.UTF-8", "--no-sync", "--no-instructions")
         with (self.data / "postgresql.conf").open("a") as file:
@@ -126,8 +128,9 @@ def main():
     # Who tests may be interrupted at the terminal; the end of the input is what ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # by way of `finally`
-    server = Server(sys.argv[1:])
+    server = Server()
     try:
+        server.make(sys.argv[1:])
         server.start()
         print(server.folder, flush=True)
         for line in sys.stdin:
