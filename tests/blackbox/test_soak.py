@@ -191,7 +191,9 @@ def settled(pid):
 
 
 def test_all_kinds_of_clients_at_once(make_installation):
-    it = make_installation(limits={"request_timeout": "5s", "idle_timeout": "10s"})
+    # All are one peer here, and connections that are gone count until that is noticed.
+    it = make_installation(limits={"request_timeout": "5s", "idle_timeout": "10s",
+                                   "max_connections_per_peer": "1024"})
     it.init()
     it.start()
     it.create_app()
