@@ -137,7 +137,12 @@ int main(int argc, char **argv)
         pthread_join(threads[i], NULL);
     struct hsm_status status;
     hsm_status(rate.hsm, &status);
-    printf("worker_microseconds=%.1f ", (double)status.call_microseconds / (double)status.calls);
+    uint64_t items = 0, microseconds = 0;
+    for (size_t i = 0; i < HSM_WORK_KINDS; i++) {
+        items += status.work[i].calls;
+        microseconds += status.work[i].microseconds;
+    }
+    printf("worker_microseconds=%.1f ", (double)microseconds / (double)items);
     printf("suite=%s operation=%s workers=%s threads=%d batch=%zu rows_per_second=%.0f\n", argv[4],
            argv[5], argv[6], thread_count, rate.batch, (double)rows * 1000 / (double)took);
     for (size_t n = 0; n < 2; n++)
