@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from installation import wait_for
+from installation import stop_process, wait_for
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool (Debian package prometheus)")
@@ -43,7 +43,7 @@ def test_promtool_takes_them_after_work_and_trouble(running):
         assert name in text, name
     running.token.write_pin("0000-wrong")
     for pid in running.worker_pids():
-        subprocess.run(["kill", "-9", str(pid)], check=False)
+        stop_process(pid)
     wait_for(lambda: not running.api("GET", "/v1/health").json.get("encrypt"), "the token is gone")
     check(metrics(running))
 
