@@ -35,6 +35,7 @@ DECLARE
         "audit": "INSERT", "audit_keys": "INSERT", "audit_signatures": "INSERT",
         "audit_bases": "",
         "share_sets": "INSERT",
+        "master_lease": "INSERT, UPDATE",
         "tickets_redeemed": "INSERT, DELETE",
         "generations": "INSERT, UPDATE", "generation_tokens": "INSERT, UPDATE",
         "destructions": "INSERT, UPDATE", "rotations": "INSERT, UPDATE",

@@ -198,6 +198,26 @@ struct store_refusal_ops {
                            struct sso_error *err);
 };
 
+struct store_master_lease_ops {
+    enum sso_code (*read)(struct store_tx *tx, struct master_lease *out, struct sso_error *err);
+    enum sso_code (*take)(struct store_tx *tx, const struct master_lease *seen,
+                          struct master_lease *wanted, struct sso_error *err);
+    enum sso_code (*renew)(struct store_tx *tx, const struct master_lease *own,
+                           struct sso_error *err);
+    enum sso_code (*hold)(struct store_tx *tx, const struct master_lease *own,
+                          struct sso_error *err);
+    enum sso_code (*promise)(struct store_tx *tx, const struct master_lease *own,
+                             const char *successor, struct sso_error *err);
+    enum sso_code (*give_back)(struct store_tx *tx, const struct master_lease *own,
+                               struct sso_error *err);
+    enum sso_code (*reset)(struct store_tx *tx, uint64_t epoch, struct sso_error *err);
+    enum sso_code (*standby_put)(struct store_tx *tx, const struct standby *standby,
+                                 struct sso_error *err);
+    enum sso_code (*standby_remove)(struct store_tx *tx, const char *node, struct sso_error *err);
+    enum sso_code (*standby_list)(struct store_tx *tx, struct standby **out, size_t *count,
+                                  struct sso_error *err);
+};
+
 struct sql_driver;
 
 struct store_ops {
@@ -210,6 +230,7 @@ struct store_ops {
     enum sso_code (*upgrade)(const char *url, struct sso_error *err);
     void (*close)(struct store *store);
     unsigned (*schema)(const struct store *store);
+    void (*use_lease)(struct store *store, unsigned lease_ms); /* NULL: it cannot tell */
     enum sso_code (*backup)(struct store *store, const char *path, struct sso_error *err);
 
     enum sso_code (*begin)(struct store *store, enum store_access access, struct store_tx **out,
@@ -239,6 +260,7 @@ struct store_ops {
     const struct store_audit_base_ops *audit_base;
     const struct store_destruction_ops *destruction;
     const struct store_refusal_ops *refusal;
+    const struct store_master_lease_ops *master_lease;
 };
 
 extern const struct store_ops postgresql_store_ops;

@@ -46,6 +46,16 @@ static enum sso_code read_generations(struct store_tx *tx, const struct policy *
     return rc;
 }
 
+/* Under no tag: who raises it makes a mark that stands in his own way. */
+static enum sso_code read_epoch(struct store_tx *tx, struct high_water *out, struct sso_error *err)
+{
+    struct master_lease lease;
+    enum sso_code rc = store_master_lease_read(tx, &lease, err);
+    if (rc == SSO_OK)
+        out->epoch = lease.epoch;
+    return rc;
+}
+
 enum sso_code store_high_water_trusted(struct store_tx *tx, const struct policy *policy,
                                        struct high_water *out, struct sso_error *err)
 {
@@ -55,7 +65,8 @@ enum sso_code store_high_water_trusted(struct store_tx *tx, const struct policy 
     if (rc != SSO_OK)
         return rc;
     memcpy(out->system_id, system.id, SYSTEM_ID_BYTES);
-    if ((rc = read_settings(tx, policy, out, err)) != SSO_OK ||
+    if ((rc = read_epoch(tx, out, err)) != SSO_OK ||
+        (rc = read_settings(tx, policy, out, err)) != SSO_OK ||
         (rc = read_generations(tx, policy, out, err)) != SSO_OK ||
         (rc = store_audit_heads(tx, &out->head, &out->head_count, err)) != SSO_OK)
         high_water_free(out);

@@ -21,6 +21,7 @@
 
 #include <libpq-fe.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "common/encode.h"
 #include "store/backend.h"
@@ -31,6 +32,7 @@
 #define POSTGRESQL_SCHEME "postgresql"
 #define POSTGRESQL_STATEMENTS_MAX 256 /* cached per connection; a power of two */
 #define POSTGRESQL_PARAMETERS_MAX 32
+#define LEASE_MS_DEFAULT 10000               /* until the settings are known */
 #define POSTGRESQL_WAIT_MS 5000              /* for locks, and for a connection of the pool */
 #define POSTGRESQL_ANSWER_MS 30000           /* for the answer to a statement */
 #define POSTGRESQL_COUNT_MS (10 * 60 * 1000) /* for the count of all rows */
@@ -74,7 +76,8 @@ struct postgresql_tx {
 struct postgresql_connection {
     struct postgresql_store *store;
     PGconn *conn;
-    bool unusable; /* to be closed when it comes back, and not used again */
+    bool unusable;     /* to be closed when it comes back, and not used again */
+    unsigned lease_ms; /* as it was set up for */
     int64_t answer_ms;
     unsigned queued; /* sent in pipeline mode, answers not yet read */
     struct postgresql_tx tx;
@@ -89,6 +92,7 @@ struct postgresql_store {
     unsigned schema;
     bool has_system; /* it was there when the store was opened */
     uint8_t system_id[SYSTEM_ID_BYTES];
+    atomic_uint lease_ms; /* of the master */
 
     struct fair_lock write_turn;
     struct postgresql_connection *writer; /* only who holds write_turn looks at it */
@@ -108,15 +112,19 @@ enum sso_code postgresql_parse_url(struct postgresql_store *store, const char *u
 /* What libpq is told; names and values end with NULL. */
 struct postgresql_parameters {
     const char *name[20], *value[20];
+    char number[3][24];
 };
-void postgresql_parameters(const struct postgresql_store *store, struct postgresql_parameters *out);
+void postgresql_parameters(const struct postgresql_store *store, unsigned lease_ms,
+                           struct postgresql_parameters *out);
 
 /* --- postgresql_connection.c --- */
-/* At once with the last error where an attempt failed a moment ago. */
-enum sso_code postgresql_connect(struct postgresql_store *store, struct postgresql_connection **out,
-                                 struct sso_error *err);
+/* At once with the last error where an attempt failed a moment ago. `access`: of the transactions
+ * that it is for. */
+enum sso_code postgresql_connect(struct postgresql_store *store, enum store_access access,
+                                 struct postgresql_connection **out, struct sso_error *err);
 void postgresql_disconnect(struct postgresql_connection **connection);
-/* Is an idle connection still one, as far as can be seen without asking the server? */
+/* Is an idle connection still one, as far as can be seen without asking the server, and set up for
+ * the lease as it is now? */
 bool postgresql_is_alive(struct postgresql_connection *connection);
 /* Statements without parameters and results, outside any transaction of the store's. */
 enum sso_code postgresql_execute(struct postgresql_connection *connection, const char *sql,

@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,19 +9,15 @@
 #define RETRY_MS_MIN 100
 #define RETRY_MS_MAX 5000
 #define SERVER_VERSION_MIN 130000
+#define READ_IDLE_MS 20000u
 
-/* A process that is stopped or cut off inside a transaction must not hold its locks for ever. The
- * server may be set to confirm more than `on` does, not less. Our statements find rows by keys or
- * read whole tables and say so; statistics that are old or missing must not make a plan of sorts.
- */
+/* The server may be set to confirm more than `on` does, not less. Our statements find rows by keys
+ * or read whole tables and say so; statistics that are old or missing must not make a plan of
+ * sorts. */
 static const char session_sql[] =
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');"
-    "SET idle_in_transaction_session_timeout = '20s';"
     "SET lock_timeout = '5s';"
-    "SET tcp_user_timeout = '8s';"
-    "SET tcp_keepalives_idle = '5s'; SET tcp_keepalives_interval = '2s';"
-    "SET tcp_keepalives_count = 3;"
     "SET client_min_messages = error; SET jit = off; SET standard_conforming_strings = on;"
     "SET enable_seqscan = off; SET enable_bitmapscan = off;"
     "SET plan_cache_mode = force_generic_plan;";
@@ -75,7 +72,25 @@ static enum sso_code check_server(struct postgresql_connection *connection, stru
     return SSO_OK;
 }
 
-static enum sso_code set_up(struct postgresql_connection *connection, struct sso_error *err)
+/* A process that is stopped or cut off inside a transaction must not hold its locks against its
+ * successor: after a third of the lease the server ends its session. One that reads holds no lock
+ * that anybody waits for, and may work on what it read. */
+static enum sso_code bound_silence(struct postgresql_connection *connection,
+                                   enum store_access access, struct sso_error *err)
+{
+    unsigned third_ms = connection->lease_ms / 3, third_s = third_ms / 1000;
+    char sql[320];
+    snprintf(sql, sizeof sql,
+             "SET idle_in_transaction_session_timeout = %u; SET tcp_user_timeout = %u;"
+             " SET tcp_keepalives_idle = %u; SET tcp_keepalives_interval = 1;"
+             " SET tcp_keepalives_count = %u;",
+             access == STORE_WRITE ? third_ms : READ_IDLE_MS, third_ms,
+             third_s > 3 ? third_s - 2 : 1, third_s > 2 ? 2 : 1);
+    return postgresql_execute(connection, sql, err);
+}
+
+static enum sso_code set_up(struct postgresql_connection *connection, enum store_access access,
+                            struct sso_error *err)
 {
     if (PQstatus(connection->conn) != CONNECTION_OK)
         return postgresql_failed(connection, NULL, err);
@@ -83,13 +98,15 @@ static enum sso_code set_up(struct postgresql_connection *connection, struct sso
     PQsetNoticeReceiver(connection->conn, ignore_notice, NULL);
     if (rc == SSO_OK)
         rc = postgresql_execute(connection, session_sql, err);
+    if (rc == SSO_OK)
+        rc = bound_silence(connection, access, err);
     if (rc == SSO_OK && PQsetnonblocking(connection->conn, 1) != 0)
         rc = postgresql_failed(connection, NULL, err);
     return rc;
 }
 
-enum sso_code postgresql_connect(struct postgresql_store *store, struct postgresql_connection **out,
-                                 struct sso_error *err)
+enum sso_code postgresql_connect(struct postgresql_store *store, enum store_access access,
+                                 struct postgresql_connection **out, struct sso_error *err)
 {
     struct postgresql_parameters parameters;
     struct sso_error why = {0};
@@ -100,13 +117,14 @@ enum sso_code postgresql_connect(struct postgresql_store *store, struct postgres
     if (connection != NULL) {
         connection->store = store;
         connection->answer_ms = POSTGRESQL_ANSWER_MS;
-        postgresql_parameters(store, &parameters);
+        connection->lease_ms = atomic_load(&store->lease_ms);
+        postgresql_parameters(store, connection->lease_ms, &parameters);
         connection->conn = PQconnectdbParams(parameters.name, parameters.value, 1);
     }
     if (connection == NULL || connection->conn == NULL)
         rc = sso_fail(&why, SSO_NO_MEMORY, "no memory for a connection to %s", store->name);
     else
-        rc = set_up(connection, &why);
+        rc = set_up(connection, access, &why);
     tried(store, rc, &why);
     if (rc != SSO_OK) {
         postgresql_disconnect(&connection);
@@ -131,7 +149,8 @@ void postgresql_disconnect(struct postgresql_connection **connection)
 bool postgresql_is_alive(struct postgresql_connection *connection)
 {
     struct pollfd end = {.fd = PQsocket(connection->conn), .events = POLLIN};
-    if (connection->unusable || PQstatus(connection->conn) != CONNECTION_OK)
+    if (connection->unusable || PQstatus(connection->conn) != CONNECTION_OK ||
+        connection->lease_ms != atomic_load(&connection->store->lease_ms))
         return false;
     /* An idle server says nothing but that it goes away. */
     if (poll(&end, 1, 0) > 0)

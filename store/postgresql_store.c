@@ -26,12 +26,13 @@ static enum sso_code new_store(const char *url, struct postgresql_store **out,
     if (store == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the store");
     store->base.ops = &postgresql_store_ops;
+    atomic_init(&store->lease_ms, LEASE_MS_DEFAULT);
     fair_lock_init(&store->write_turn);
     reader_pool_init(&store->readers);
     pthread_mutex_init(&store->retry_lock, NULL);
     enum sso_code rc = postgresql_parse_url(store, url, err);
     if (rc == SSO_OK)
-        rc = postgresql_connect(store, &store->writer, err);
+        rc = postgresql_connect(store, STORE_WRITE, &store->writer, err);
     if (rc == SSO_OK)
         rc = postgresql_look(store->writer, content, err);
     if (rc != SSO_OK)
@@ -141,6 +142,11 @@ static unsigned schema_of(const struct store *store)
     return ((const struct postgresql_store *)store)->schema;
 }
 
+static void use_lease(struct store *store, unsigned lease_ms)
+{
+    atomic_store(&((struct postgresql_store *)store)->lease_ms, lease_ms);
+}
+
 const struct store_ops postgresql_store_ops = {
     .scheme = POSTGRESQL_SCHEME,
     .sql = &postgresql_driver,
@@ -151,6 +157,7 @@ const struct store_ops postgresql_store_ops = {
     .backup = sql_backup,
     .close = close_store,
     .schema = schema_of,
+    .use_lease = use_lease,
     .begin = postgresql_begin,
     .commit = postgresql_commit,
     .rollback = postgresql_rollback,
@@ -175,4 +182,5 @@ const struct store_ops postgresql_store_ops = {
     .audit_base = &sql_audit_base_ops,
     .destruction = &sql_destruction_ops,
     .refusal = &sql_refusal_ops,
+    .master_lease = &sql_master_lease_ops,
 };

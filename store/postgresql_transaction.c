@@ -17,8 +17,9 @@ static enum sso_code take_writer(struct postgresql_store *store, struct postgres
                         store->name, POSTGRESQL_WAIT_MS);
     if (store->writer != NULL && !postgresql_is_alive(store->writer))
         postgresql_disconnect(&store->writer);
-    enum sso_code rc =
-        store->writer == NULL ? postgresql_connect(store, &store->writer, err) : SSO_OK;
+    enum sso_code rc = store->writer == NULL
+                           ? postgresql_connect(store, STORE_WRITE, &store->writer, err)
+                           : SSO_OK;
     if (rc != SSO_OK)
         fair_lock_release(&store->write_turn);
     *out = store->writer;
@@ -36,7 +37,7 @@ static enum sso_code take_reader(struct postgresql_store *store, struct postgres
         return rc;
     if (*out != NULL && !postgresql_is_alive(*out))
         postgresql_disconnect(out);
-    rc = *out == NULL ? postgresql_connect(store, out, err) : SSO_OK;
+    rc = *out == NULL ? postgresql_connect(store, STORE_READ, out, err) : SSO_OK;
     if (rc != SSO_OK)
         reader_pool_drop(&store->readers);
     return rc;

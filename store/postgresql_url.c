@@ -68,16 +68,24 @@ enum sso_code postgresql_parse_url(struct postgresql_store *store, const char *u
  * network is noticed within seconds: a lookup must not hang. Over TCP the server shows a
  * certificate for its name unless the URL wants less; on a Unix socket libpq does not ask for one.
  */
-void postgresql_parameters(const struct postgresql_store *store, struct postgresql_parameters *out)
+void postgresql_parameters(const struct postgresql_store *store, unsigned lease_ms,
+                           struct postgresql_parameters *out)
 {
-    static const char *const before[][2] = {
-        {"connect_timeout", "3"},     {"keepalives_idle", "5"},
-        {"keepalives_interval", "2"}, {"keepalives_count", "3"},
-        {"tcp_user_timeout", "8000"}, {"target_session_attrs", "read-write"},
+    unsigned third_ms = lease_ms / 3, third_s = third_ms / 1000;
+    *out = (struct postgresql_parameters){0};
+    snprintf(out->number[0], sizeof out->number[0], "%u", third_ms);
+    snprintf(out->number[1], sizeof out->number[1], "%u", third_s > 3 ? third_s - 2 : 1);
+    snprintf(out->number[2], sizeof out->number[2], "%u", third_s > 2 ? 2 : 1);
+    const char *const before[][2] = {
+        {"connect_timeout", "3"},
+        {"tcp_user_timeout", out->number[0]},
+        {"keepalives_idle", out->number[1]},
+        {"keepalives_interval", "1"},
+        {"keepalives_count", out->number[2]},
+        {"target_session_attrs", "read-write"},
         {"sslmode", "verify-full"},
     };
     size_t used = 0;
-    *out = (struct postgresql_parameters){0};
     for (size_t i = 0; i < sizeof before / sizeof before[0]; i++, used++) {
         out->name[used] = before[i][0];
         out->value[used] = before[i][1];

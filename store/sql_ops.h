@@ -20,6 +20,7 @@ extern const struct store_audit_key_ops sql_audit_key_ops;
 extern const struct store_audit_base_ops sql_audit_base_ops;
 extern const struct store_destruction_ops sql_destruction_ops;
 extern const struct store_refusal_ops sql_refusal_ops;
+extern const struct store_master_lease_ops sql_master_lease_ops;
 
 /* --- sql_check.c --- */
 enum sso_code sql_check_structure(struct store_tx *tx, char ***lines, size_t *count,

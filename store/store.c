@@ -78,6 +78,12 @@ unsigned store_schema(const struct store *store)
     return store->ops->schema(store);
 }
 
+void store_use_lease(struct store *store, unsigned lease_ms)
+{
+    if (store->ops->use_lease != NULL)
+        store->ops->use_lease(store, lease_ms);
+}
+
 enum sso_code store_begin(struct store *store, enum store_access access, struct store_tx **out,
                           struct sso_error *err)
 {

@@ -44,6 +44,11 @@ enum sso_code store_upgrade(const char *url, struct sso_error *err)
 /* Safe on NULL. No transaction may be open. */
 void store_close(struct store **store);
 
+/* How long the master lease lasts (10 s where nobody says). A third of it after a process was
+ * stopped or cut off inside a write transaction the database undoes that, where it can tell, so
+ * that the process does not stand in its successor's way. */
+void store_use_lease(struct store *store, unsigned lease_ms);
+
 const char *store_kind(const struct store *store); /* "sqlite", "postgresql" */
 unsigned store_schema(const struct store *store);  /* number of the last migration */
 
@@ -88,6 +93,7 @@ void store_lines_free(char ***lines, size_t count);
 #include "store/destructions.h"
 #include "store/high_water.h"
 #include "store/keys.h"
+#include "store/master_lease.h"
 #include "store/refusals.h"
 #include "store/rotation.h"
 #include "store/scan.h"

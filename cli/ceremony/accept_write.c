@@ -139,6 +139,8 @@ static enum sso_code write_all(struct accepting *self, struct store_tx *tx, stru
     if (rc == SSO_OK)
         rc = raise_setting(self, tx, SETTING_REVOCATION, self->revocation, err);
     if (rc == SSO_OK)
+        rc = store_master_lease_reset(tx, self->marks.epoch, err);
+    if (rc == SSO_OK)
         rc = end_rotation(self, tx, err);
     if (rc == SSO_OK)
         rc = make_record(self, err);

@@ -10,5 +10,5 @@ int main(int argc, char **argv)
     if (argc > 1)
         fixture_use(argv[1]);
     return contract_policy_rows() + contract_credentials() + contract_scan() + contract_records() +
-           contract_transactions() + contract_copy();
+           contract_transactions() + contract_lease() + contract_copy();
 }

@@ -8,5 +8,6 @@ int contract_scan(void);
 int contract_records(void);
 int contract_transactions(void);
 int contract_copy(void);
+int contract_lease(void);
 
 #endif

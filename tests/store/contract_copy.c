@@ -33,6 +33,10 @@ static void fill_keys(struct store_tx *tx)
     assert_ok(store_destruction_put(tx, &end, &err));
     assert_ok(store_refusal_put(tx, &token, "n2", &err));
     assert_ok(store_audit_key_insert(tx, &signer, &err));
+    struct master_lease nobody = {0}, lease = {.node = "n1", .address = "n1:8443"};
+    struct standby standby = {.node = "n2", .able = true};
+    assert_ok(store_master_lease_take(tx, &nobody, &lease, &err));
+    assert_ok(store_standby_put(tx, &standby, &err));
 }
 
 static void fill_records(struct store_tx *tx)

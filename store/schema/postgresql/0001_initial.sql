@@ -19,6 +19,29 @@ CREATE TABLE system (
     created_ms bigint NOT NULL
 );
 
+-- Who is the master; the row is made by whoever is the first.
+CREATE TABLE master_lease (
+    one       bigint PRIMARY KEY CHECK (one = 1),
+    node      text COLLATE "C" NOT NULL,
+    address   text COLLATE "C" NOT NULL,
+    home      bytea NOT NULL, -- id of its state directory
+    instance  bytea NOT NULL, -- of its process; zeros: given back
+    epoch     bigint NOT NULL,
+    beat      bigint NOT NULL,
+    lease_ms  bigint NOT NULL,
+    successor text COLLATE "C" NOT NULL -- node that a planned move goes to
+);
+
+-- Nodes that could become it.
+CREATE TABLE standbys (
+    node      text COLLATE "C" NOT NULL PRIMARY KEY,
+    address   text COLLATE "C" NOT NULL,
+    beat      bigint NOT NULL,
+    able      bigint NOT NULL,
+    missing   text COLLATE "C" NOT NULL, -- why it is not
+    ready_for bigint NOT NULL            -- epoch whose planned move may go on
+);
+
 CREATE TABLE settings (
     name    text COLLATE "C" NOT NULL PRIMARY KEY,
     value   text COLLATE "C" NOT NULL,

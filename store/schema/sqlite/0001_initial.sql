@@ -16,6 +16,29 @@ CREATE TABLE system (
     created_ms INTEGER NOT NULL
 );
 
+-- Who is the master; the row is made by whoever is the first.
+CREATE TABLE master_lease (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    node      TEXT    NOT NULL,
+    address   TEXT    NOT NULL,
+    home      BLOB    NOT NULL, -- id of its state directory
+    instance  BLOB    NOT NULL, -- of its process; zeros: given back
+    epoch     INTEGER NOT NULL,
+    beat      INTEGER NOT NULL,
+    lease_ms  INTEGER NOT NULL,
+    successor TEXT    NOT NULL  -- node that a planned move goes to
+);
+
+-- Nodes that could become it.
+CREATE TABLE standbys (
+    node      TEXT    NOT NULL PRIMARY KEY,
+    address   TEXT    NOT NULL,
+    beat      INTEGER NOT NULL,
+    able      INTEGER NOT NULL,
+    missing   TEXT    NOT NULL, -- why it is not
+    ready_for INTEGER NOT NULL  -- epoch whose planned move may go on
+) WITHOUT ROWID;
+
 CREATE TABLE settings (
     name    TEXT    NOT NULL PRIMARY KEY,
     value   TEXT    NOT NULL,
