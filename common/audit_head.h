@@ -19,8 +19,9 @@ struct audit_head {
  * node: `node` is empty. */
 void audit_head_read(const char *state_directory, struct audit_head *out);
 
-/* Renamed into place. Not `durable`: after a crash of the machine the file may lag behind the
- * database; it never runs ahead of it. */
+/* Overwritten in place, less than a sector: a new file renamed over the old one costs the file
+ * system's journal more than the commit that it follows. Not `durable`: after a crash of the
+ * machine the file may lag behind the database; it never runs ahead of it. */
 bool audit_head_write(const char *state_directory, const struct audit_record *last, bool durable);
 
 #endif
