@@ -8,6 +8,7 @@
 #include "store/backend.h"
 #include "store/fair_lock.h"
 #include "store/reader_pool.h"
+#include "store/sqlite_checkpoint.h"
 
 #define SQLITE_APPLICATION_ID                                                                      \
     0x53534f48                    /* "SSOH", in the file's header (sqlite.org/fileformat2)         \
@@ -55,6 +56,7 @@ struct sqlite_store {
     struct sqlite_connection *writer; /* only who holds write_turn looks at it */
 
     struct reader_pool readers;
+    struct sqlite_checkpoint checkpoint;
 };
 
 /* --- sqlite_connection.c --- */

@@ -77,6 +77,7 @@ static enum sso_code set_up(struct sqlite_connection *connection, enum store_acc
                               err);
     rc = sqlite_execute(connection,
                         "PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 67108864;", err);
+    sqlite_checkpoint_watch(connection);
     int result = rc == SSO_OK ? sqlite_swap_functions(connection) : SQLITE_OK;
     if (result != SQLITE_OK)
         rc = sqlite_failed(connection, result, err);

@@ -74,6 +74,7 @@ static enum sso_code parse_url(struct sqlite_store *store, const char *url, stru
 static void close_store(struct store *base)
 {
     struct sqlite_store *store = (struct sqlite_store *)base;
+    sqlite_checkpoint_destroy(&store->checkpoint);
     for (struct sqlite_connection *reader; (reader = reader_pool_pop(&store->readers)) != NULL;)
         sqlite_disconnect(&reader);
     sqlite_disconnect(&store->writer); /* the last to close folds the WAL into the file */
@@ -91,6 +92,7 @@ static enum sso_code new_store(const char *url, struct sqlite_store **out, struc
     store->base.ops = &sqlite_store_ops;
     fair_lock_init(&store->write_turn);
     reader_pool_init(&store->readers);
+    sqlite_checkpoint_init(&store->checkpoint);
     enum sso_code rc = parse_url(store, url, err);
     if (rc != SSO_OK)
         close_store(&store->base);

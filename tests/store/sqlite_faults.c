@@ -342,6 +342,43 @@ static void test_killed_writer(void **state)
     assert_int_equal(rows_of_generation(fixture->store, 1), 7);
 }
 
+static off_t size_of(const char *path, const char *suffix)
+{
+    char name[256];
+    struct stat status;
+    snprintf(name, sizeof name, "%s%s", path, suffix);
+    assert_int_equal(stat(name, &status), 0);
+    return status.st_size;
+}
+
+/* Some 80 MB go through the log, in commits without a pause. */
+static void test_log_is_folded_in(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    enum { ROUNDS = 400, BYTES = 200000 };
+    fill(fixture->store, 1);
+    off_t longest = 0;
+    for (uint64_t version = 1; version <= ROUNDS; version++) {
+        struct credential_row row = sample_row(0, 1, "user00000");
+        free(row.ciphertext);
+        row.ciphertext = malloc(BYTES);
+        assert_non_null(row.ciphertext);
+        memset(row.ciphertext, (int)version, BYTES); /* what is the same is not written */
+        row.ciphertext_bytes = BYTES;
+        row.version = version + 1;
+        struct store_tx *tx = begin(fixture->store, STORE_WRITE);
+        assert_ok(store_credential_put(tx, &row, version, &err));
+        commit(tx);
+        credential_row_free(&row);
+        off_t now = size_of(path_of(fixture), "-wal");
+        longest = now > longest ? now : longest;
+    }
+    assert_in_range(longest, 4 << 20, 40 << 20);
+    assert_in_range(size_of(path_of(fixture), ""), BYTES, 4 * BYTES + (1 << 20));
+    assert_int_equal(rows_of_generation(fixture->store, 1), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +395,7 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(test_full, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_killed_writer, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_log_is_folded_in, fixture_setup, fixture_teardown),
     };
     wiping_allocator_install();
     return cmocka_run_group_tests_name("store: SQLite, faults", tests, NULL, NULL);
