@@ -130,7 +130,8 @@ struct hsm {
     unsigned open_edition;
     struct batch *first[2], *last[2]; /* by priority */
     size_t queued_items[2];
-    double item_microseconds[FRAME_KINDS];                       /* smoothed */
+    int64_t live_ms;                       /* boot clock: of the last batch that was HSM_LIVE */
+    double item_microseconds[FRAME_KINDS]; /* smoothed */
     uint64_t calls[FRAME_KINDS], call_microseconds[FRAME_KINDS]; /* of items, by frame */
 };
 

@@ -8,6 +8,10 @@
  * with several sessions one is free so much sooner, and its bulk frames may be longer: a slow token
  * would else get single rows, each in a frame of its own. */
 #define FRAME_MICROSECONDS 5000.0
+/* While requests come, one that finds every worker busy waits for what is in hand: so that is less.
+ */
+#define FRAME_MICROSECONDS_BESIDE_LIVE 1000.0
+#define LIVE_RECENT_MS 500
 #define BULK_STRETCH_MAX 4
 #define FIRST_GUESS_MICROSECONDS 50.0
 #define FRAME_ITEMS_MIN                                                                            \
@@ -61,23 +65,34 @@ static unsigned sessions_up(const struct hsm *hsm)
     return sessions > 0 ? sessions : 1;
 }
 
-static size_t frame_limit(const struct hsm *hsm, enum frame_kind kind, unsigned stretch)
+static size_t frame_limit(const struct hsm *hsm, enum frame_kind kind, double microseconds)
 {
     double each = hsm->item_microseconds[kind];
     if (each <= 0)
         each = FIRST_GUESS_MICROSECONDS;
-    double fit = FRAME_MICROSECONDS * (stretch > 0 ? stretch : 1) / each;
+    double fit = microseconds / each;
     size_t most = frame_capacity(kind);
     return fit >= (double)most ? most : fit < 1 ? 1 : (size_t)fit;
+}
+
+static double frame_microseconds(const struct hsm *hsm, enum hsm_priority priority,
+                                 unsigned sessions)
+{
+    if (priority != HSM_BULK)
+        return FRAME_MICROSECONDS;
+    double most = FRAME_MICROSECONDS;
+    if (hsm->live_ms != 0 && boot_clock_ms() - hsm->live_ms <= LIVE_RECENT_MS)
+        most = FRAME_MICROSECONDS_BESIDE_LIVE;
+    unsigned stretch = hsm->ready > 0 ? sessions / hsm->ready : 1;
+    stretch = stretch < BULK_STRETCH_MAX ? stretch : BULK_STRETCH_MAX;
+    return most * (stretch > 0 ? stretch : 1);
 }
 
 /* The limit, or an even share of what waits where that is less. */
 static size_t frame_size(const struct hsm *hsm, enum frame_kind kind, enum hsm_priority priority)
 {
-    unsigned sessions = sessions_up(hsm), stretch = 1;
-    if (priority == HSM_BULK && hsm->ready > 0)
-        stretch = sessions / hsm->ready;
-    size_t limit = frame_limit(hsm, kind, stretch < BULK_STRETCH_MAX ? stretch : BULK_STRETCH_MAX);
+    unsigned sessions = sessions_up(hsm);
+    size_t limit = frame_limit(hsm, kind, frame_microseconds(hsm, priority, sessions));
     size_t share = (hsm->queued_items[priority] + sessions - 1) / sessions;
     if (share < FRAME_ITEMS_MIN)
         share = FRAME_ITEMS_MIN;
@@ -107,6 +122,8 @@ static void announce(struct hsm *hsm, const struct batch *batch)
 void queue_put(struct hsm *hsm, struct batch *batch)
 {
     enqueue(hsm, batch, false);
+    if (batch->priority == HSM_LIVE)
+        hsm->live_ms = boot_clock_ms();
     hsm->queued_items[batch->priority] += batch->count;
     announce(hsm, batch);
 }
