@@ -421,13 +421,6 @@ void committer_bar(struct committer *committer, const struct sso_error *why)
     pthread_mutex_unlock(&committer->lock);
 }
 
-enum sso_code committer_may_write(struct committer *committer, struct store_tx *tx,
-                                  struct sso_error *err)
-{
-    enum sso_code rc = check_chain(committer, tx, err);
-    return rc == SSO_OK ? went_back(committer, err) : rc;
-}
-
 enum sso_code committer_health(struct committer *committer, struct sso_error *err)
 {
     return tell(committer, &committer->health, err);

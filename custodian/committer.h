@@ -1,9 +1,8 @@
 /*
- * The one thread that writes for the requests. Requests hand it their writes; it does all that wait
+ * The one thread that writes. Requests and the rotation hand it their writes; it does all that wait
  * in one transaction, each in a savepoint of its own, appends their audit records to the node's
  * chain in the same transaction, commits, and wakes them. So a write and its record are durable
- * together or not at all, and fsync is paid once for all that wait. (The rotation engine writes its
- * own transactions.)
+ * together or not at all, and fsync is paid once for all that wait.
  */
 #ifndef SSO_CUSTODIAN_COMMITTER_H
 #define SSO_CUSTODIAN_COMMITTER_H
@@ -48,14 +47,9 @@ enum sso_code committer_submit(struct committer *committer, struct audit_record 
  * many wait already it waits like committer_run. */
 void committer_post(struct committer *committer, const struct audit_record *record);
 
-/* SSO_OK, or why the last transaction failed. */
 /* While `why` is not SSO_OK every write is refused with it; records without a write go on. */
 void committer_bar(struct committer *committer, const struct sso_error *why);
-/* In a write transaction, for who writes beside the committer: refused as a write here would be.
- * SSO_DATABASE_WENT_BACK. */
-enum sso_code committer_may_write(struct committer *committer, struct store_tx *tx,
-                                  struct sso_error *err) __attribute__((warn_unused_result));
-
+/* SSO_OK, or why the last transaction failed. */
 enum sso_code committer_health(struct committer *committer, struct sso_error *err);
 
 /* That it tells of the ends of the chain: for journal_use and journal_state. */

@@ -56,10 +56,11 @@ static void states_changed(void *context)
                  problem.detail, NULL);
 }
 
-static enum sso_code may_write(void *context, struct store_tx *tx, struct sso_error *err)
+static enum sso_code write_rows(void *context, rewrap_write run, void *run_context,
+                                struct sso_error *err)
 {
     struct rotation_job *job = context;
-    return committer_may_write(job->custodian->committer, tx, err);
+    return committer_run(job->custodian->committer, run, run_context, NULL, 0, err);
 }
 
 static void audit_actor(void *context, struct audit_record *record)
@@ -102,7 +103,7 @@ static void job_prepare(struct rotation_job *job, const struct rotation *rotatio
     engine->live_requests = live_requests;
     engine->open_target = open_target;
     engine->states_changed = states_changed;
-    engine->may_write = may_write;
+    engine->write = write_rows;
     engine->audit_actor = audit_actor;
     engine->context = job;
     atomic_init(&engine->request, REWRAP_GO);

@@ -87,6 +87,8 @@ struct engine {
     atomic_uint movers_running;  /* the last one closes `moved` */
     pthread_mutex_t opening_row; /* one decoded row at a time: locked memory is scarce */
 
+    atomic_bool beside_live; /* requests were there when they were last looked at; throttle.c */
+
     atomic_bool failing; /* `failure` is set: everyone stops */
     pthread_mutex_t failure_lock;
     struct sso_error failure; /* the first one */
@@ -135,9 +137,9 @@ size_t throttle_batch_rows(const struct throttle *throttle);
 bool throttle_wait(struct throttle *throttle, size_t rows);
 
 /* --- transaction.c: everything that the engine writes --- */
-/* Runs in a write transaction and may run again; `next` is the rotation's row, written and then
- * taken over with the transaction. Touches nothing that stays but `tx`, `next` and what `context`
- * can be run over again. */
+/* Runs in a write transaction, on whatever thread, and may run again; `next` is the rotation's row,
+ * written and then taken over with the transaction. Touches nothing that stays but `tx`, `next` and
+ * what `context` can be run over again. */
 typedef enum sso_code (*engine_write)(struct engine *engine, struct store_tx *tx,
                                       struct rotation *next, void *context, struct sso_error *err);
 /* Repeats until it is durable; gives up at REWRAP_STOP, or for what is not transient. */

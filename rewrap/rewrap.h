@@ -23,6 +23,8 @@ struct live_requests {
     unsigned count;   /* goes up by one with each */
 };
 
+typedef enum sso_code (*rewrap_write)(struct store_tx *tx, void *context, struct sso_error *err);
+
 struct rewrap_job {
     struct store *store;
     struct keyring *keyring;
@@ -46,9 +48,12 @@ struct rewrap_job {
     enum sso_code (*open_target)(void *context, uint32_t number, struct sso_error *err);
     /* After the switch and after the finish: generation states have changed. */
     void (*states_changed)(void *context);
-    /* In each write transaction of the engine, before anything is written; NULL: always. Any
-     * failure fails the job, and nothing of it is written then, not even that. */
-    enum sso_code (*may_write)(void *context, struct store_tx *tx, struct sso_error *err);
+    /* Runs `run` in a write transaction and commits, so that fsync is paid once for the engine and
+     * for live requests. `run` may run on another thread, beside writes of others, and again after
+     * a failure of the database. Where it or the commit fails nothing of it is there; only a commit
+     * that is told as SSO_DATABASE_UNAVAILABLE may stand. Any other failure fails the job. */
+    enum sso_code (*write)(void *context, rewrap_write run, void *run_context,
+                           struct sso_error *err);
     /* To be written to the audit in the engine's own transaction. Fills actor, how and request id
      * of whoever started the job. */
     void (*audit_actor)(void *context, struct audit_record *record);

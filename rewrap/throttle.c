@@ -7,6 +7,8 @@
  * quickly until it was once too fast. Never above what the rows really go at, never below
  * SLOWEST_ROWS_PER_SECOND. At that pace what live requests take is not the rotation's doing: it
  * counts as usual from then on, so that a machine with other work does not hold the rotation up.
+ * At full speed there is no pace; that requests are there makes commits and frames small all the
+ * same.
  */
 #include "rewrap/engine.h"
 
@@ -71,10 +73,15 @@ static void look(struct throttle *throttle)
     int64_t now_ms = boot_clock_ms();
     int64_t elapsed_ms = now_ms - throttle->looked_ms;
     struct live_requests live = {0};
-    if (job->rotation.full_speed || job->live_requests == NULL || elapsed_ms < LOOK_MS)
+    if (job->live_requests == NULL || elapsed_ms < LOOK_MS)
         return;
     bool slowest = throttle->pace > 0 && throttle->pace <= SLOWEST_ROWS_PER_SECOND;
     job->live_requests(job->context, slowest, &live);
+    atomic_store(&throttle->engine->beside_live, live.any);
+    if (job->rotation.full_speed) {
+        throttle->looked_ms = now_ms;
+        return;
+    }
     if (live.any && throttle->pace > 0 && live.count - throttle->seen < LOOK_REQUESTS)
         return;
     if (!live.any)

@@ -32,36 +32,34 @@ void engine_take_over(struct engine *engine, const struct rotation *row)
     engine_publish(engine);
 }
 
-static enum sso_code commit_once(struct engine *engine, engine_write write, void *context,
-                                 struct sso_error *err)
+/* One engine_commit, as the transaction's thread sees it. */
+struct part {
+    struct engine *engine;
+    engine_write write;
+    void *context;
+    struct rotation next;
+};
+
+static enum sso_code write_part(struct store_tx *tx, void *context, struct sso_error *err)
 {
-    struct rewrap_job *job = engine->job;
-    struct rotation next = job->rotation;
-    next.rate = atomic_load(&job->rate);
-    STORE_TX_AUTO tx = NULL;
-    enum sso_code rc = store_begin(job->store, STORE_WRITE, &tx, err);
-    if (rc == SSO_OK && job->may_write != NULL)
-        rc = job->may_write(job->context, tx, err);
-    if (rc == SSO_OK)
-        rc = write(engine, tx, &next, context, err);
-    if (rc == SSO_OK)
-        rc = store_rotation_update(tx, &next, err);
-    if (rc == SSO_OK)
-        rc = store_commit(&tx, err);
-    if (rc != SSO_OK)
-        return rc;
-    engine_take_over(engine, &next);
-    return SSO_OK;
+    struct part *part = context;
+    struct rewrap_job *job = part->engine->job;
+    part->next = job->rotation;
+    part->next.rate = atomic_load(&job->rate);
+    enum sso_code rc = part->write(part->engine, tx, &part->next, part->context, err);
+    return rc == SSO_OK ? store_rotation_update(tx, &part->next, err) : rc;
 }
 
 enum sso_code engine_commit(struct engine *engine, engine_write write, void *context,
                             struct sso_error *err)
 {
     struct patience patience = {.engine = engine, .until_stop = true};
+    struct part part = {.engine = engine, .write = write, .context = context};
     struct sso_error trouble = {0};
     for (;;) {
-        enum sso_code rc = commit_once(engine, write, context, &trouble);
+        enum sso_code rc = engine->job->write(engine->job->context, write_part, &part, &trouble);
         if (rc == SSO_OK) {
+            engine_take_over(engine, &part.next);
             patience_over(&patience);
             return SSO_OK;
         }

@@ -13,6 +13,9 @@
  * for very many where the job is to give way. */
 #define COMMIT_ROWS 1024
 #define COMMIT_ROWS_FULL_SPEED 4096
+/* Whoever writes or is recorded meanwhile waits for them. */
+#define COMMIT_ROWS_BESIDE_LIVE 128
+#define COMMIT_ROWS_BESIDE_LIVE_FULL_SPEED 256
 #define COMMIT_BATCHES 16
 #define COMMIT_WAIT_MS 100
 #define IDLE_WAIT_MS 1000
@@ -241,9 +244,16 @@ static void group_add(struct engine *engine, struct group *group, struct batch *
     group->row_count += batch->count;
 }
 
-static bool group_is_due(const struct group *group, bool full_speed)
+static size_t rows_per_commit(struct engine *engine)
 {
-    size_t rows = full_speed ? COMMIT_ROWS_FULL_SPEED : COMMIT_ROWS;
+    bool full_speed = engine->job->rotation.full_speed;
+    if (atomic_load(&engine->beside_live))
+        return full_speed ? COMMIT_ROWS_BESIDE_LIVE_FULL_SPEED : COMMIT_ROWS_BESIDE_LIVE;
+    return full_speed ? COMMIT_ROWS_FULL_SPEED : COMMIT_ROWS;
+}
+
+static bool group_is_due(const struct group *group, size_t rows)
+{
     return group->row_count >= rows || group->batch_count == COMMIT_BATCHES ||
            (group->batch_count != 0 && boot_clock_ms() - group->since_ms >= COMMIT_WAIT_MS);
 }
@@ -259,7 +269,7 @@ void write_moved_batches(struct engine *engine)
         if (batch != NULL)
             group_add(engine, &group, batch);
         uint64_t rows = 0;
-        if (ended || group_is_due(&group, engine->job->rotation.full_speed)) {
+        if (ended || group_is_due(&group, rows_per_commit(engine))) {
             struct sso_error trouble = {0};
             rows = group.row_count;
             if (flush(engine, &group, &trouble) != SSO_OK)

@@ -307,6 +307,17 @@ static void audit_actor(void *context, struct audit_record *record)
     snprintf(record->how, sizeof record->how, "%s", "unix");
 }
 
+static enum sso_code write_alone(void *context, rewrap_write run, void *run_context,
+                                 struct sso_error *err)
+{
+    struct installation *in = context;
+    STORE_TX_AUTO tx = NULL;
+    enum sso_code rc = store_begin(in->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = run(tx, run_context, err);
+    return rc == SSO_OK ? store_commit(&tx, err) : rc;
+}
+
 void read_rotation(struct installation *in, struct rotation *out)
 {
     STORE_TX_AUTO tx = NULL;
@@ -324,6 +335,7 @@ void load_job(struct installation *in, struct rewrap_job *job)
     snprintf(job->node, sizeof job->node, "%s", NODE);
     job->open_target = open_target;
     job->states_changed = states_changed;
+    job->write = write_alone;
     job->audit_actor = audit_actor;
     job->context = in;
     read_rotation(in, &job->rotation);

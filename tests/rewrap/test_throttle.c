@@ -168,7 +168,7 @@ static void a_cap_is_a_cap(void **state)
     assert_true(speed > 1800 && speed < 2100);
 }
 
-static void full_speed_asks_nobody(void **state)
+static void full_speed_gives_no_way(void **state)
 {
     (void)state;
     struct run run;
@@ -176,6 +176,10 @@ static void full_speed_asks_nobody(void **state)
     run.model.other_percent = 900;
     run.job.rotation.full_speed = true;
     assert_true(speed_over(&run, 2) > FASTEST * 0.99);
+    assert_true(atomic_load(&run.engine.beside_live)); /* but its commits and frames are small */
+    run.model.requests_per_second = 0;
+    speed_over(&run, 1);
+    assert_false(atomic_load(&run.engine.beside_live));
 }
 
 int main(void)
@@ -187,7 +191,7 @@ int main(void)
         cmocka_unit_test(it_gives_way_and_comes_back),
         cmocka_unit_test(a_machine_that_is_slow_for_another_reason_does_not_hold_it_up),
         cmocka_unit_test(a_cap_is_a_cap),
-        cmocka_unit_test(full_speed_asks_nobody),
+        cmocka_unit_test(full_speed_gives_no_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
