@@ -3,7 +3,9 @@ happen to such an installation happens: kill -9 of custodian and workers, at ran
 points, SIGSTOP and SIGCONT, a disk that is full at some write. Afterwards every acknowledged write
 is there, nothing deleted is back, every row opens, the audit holds.
 
-    stress.py [--seconds N] [--rows N] [--seed N]    SSO_HSM_PREFIX: a build with fault points
+    stress.py [--seconds N] [--rows N] [--seed N] [--suite S] [--every-point]
+
+SSO_HSM_PREFIX: a build with fault points.
 
 Prints the counts; exit 1 where anything is wrong."""
 
@@ -80,6 +82,7 @@ class Rotations(threading.Thread):
 class Stress:
     def __init__(self, it, arguments):
         self.it, self.rows, self.seconds = it, arguments.rows, arguments.seconds
+        self.every_point = arguments.every_point
         self.rng = random.Random(arguments.seed)
         self.disk = FullDisk(it)
         self.counts = dict.fromkeys(
@@ -128,13 +131,13 @@ class Stress:
             os.kill(self.rng.choice(self.settled_workers()), signal.SIGKILL)
             self.counts["worker_kills"] += 1
 
-    def kill_at_point(self):
+    def kill_at_point(self, patience=POINT_SECONDS):
         """The next custodian kills itself there; not in its first moments, since workers log in."""
         self.settled_workers()
         self.it.kill()
         point = self.rng.choice(sorted(set(POINTS) - self.points) or POINTS)
         passage = 1 if point.startswith("rotation.") else self.rng.randint(40, 120)
-        if self.dies(f"{point}:kill:{passage}"):
+        if self.dies(f"{point}:kill:{passage}", patience):
             self.counts["kills_at_a_point"] += 1
             self.points.add(point)
         else:
@@ -142,10 +145,10 @@ class Stress:
             self.it.kill()
         self.start()
 
-    def dies(self, fault):
+    def dies(self, fault, patience):
         try:
             self.start(fault)
-            self.it.custodian.wait(POINT_SECONDS)
+            self.it.custodian.wait(patience)
         except AssertionError as error:  # while it was waited for
             if f"ended with {-signal.SIGKILL}:" not in str(error):
                 raise
@@ -185,6 +188,16 @@ class Stress:
             time.sleep(self.rng.uniform(0.2, 1.5))
             (first.pop() if first else self.rng.choice(kinds))()
 
+    def happen_at_every_point(self, rotations):
+        """Those that a rotation passes once are seldom met at random."""
+        while self.points < set(POINTS) and not rotations.over.is_set():
+            before = len(self.points)
+            self.kill_at_point(PATIENCE_SECONDS)
+            if len(self.points) == before:
+                rotations.wrong.append("a point was not passed in "
+                                       f"{PATIENCE_SECONDS} s: {sorted(set(POINTS) - self.points)}")
+                return
+
     # --- from beginning to end ---
     def run(self):
         self.start()
@@ -199,6 +212,8 @@ class Stress:
         try:
             rotations.start()
             self.happen(rotations)
+            if self.every_point:
+                self.happen_at_every_point(rotations)
             # Whatever else happened, the last one comes to its end.
             wait_for(lambda: rotations.over.is_set() or rotations.completed, "a whole rotation",
                      PATIENCE_SECONDS)
@@ -257,6 +272,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=600 if long else 20)
     parser.add_argument("--rows", type=int, default=200_000 if long else 4_000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--every-point", action="store_true", default=long)
     parser.add_argument("--suite", choices=SUITES)
     arguments = parser.parse_args()
     suite = arguments.suite or random.Random(arguments.seed).choice(SUITES)
