@@ -125,6 +125,36 @@ static void test_every_fault(void **state)
                   tally.cases, tally.refused, (long long)tally.slowest_ms);
 }
 
+/* What a token holds is listed whole or not at all, whichever call fails. */
+static void test_list_of_keys_is_never_cut(void **state)
+{
+    static const char *const called[] = {"C_FindObjectsInit", "C_FindObjects", "C_FindObjectsFinal",
+                                         "C_GetAttributeValue"};
+    struct sso_error err = {0};
+    unsigned cases = 0, refused = 0, fired = 1;
+    unsigned most = getenv("SSO_HSM_LONG") != NULL ? ~0U : 8;
+    (void)state;
+    rig.token.section.workers = 1;
+    rig_open(&rig);
+    rig_fill(&rig, 2);
+    for (size_t f = 0; f < sizeof called / sizeof *called; f++, fired = 1)
+        for (unsigned n = 1; fired > 0 && n <= most; n++) {
+            struct token_key *keys = NULL;
+            size_t count = 0;
+            test_token_control(&rig.token, "%s at %u return CKR_DEVICE_ERROR", called[f], n);
+            enum sso_code code = hsm_list_keys(rig.hsm, rig.key[1].system_id, &keys, &count, &err);
+            fired = (unsigned)test_token_count(&rig.token, "fired");
+            assert_true(code != SSO_OK || count == 3);
+            cases += fired > 0;
+            refused += code != SSO_OK;
+            free(keys);
+            test_token_control(&rig.token, "%s", "");
+            rig_await_service(&rig);
+        }
+    assert_true(refused > 0 && refused <= cases);
+    print_message("%u cases, %u of them refused\n", cases, refused);
+}
+
 /* ---- rungs of the ladder ---- */
 
 /* A session that is broken for good costs that session and no worker. */
@@ -420,6 +450,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RIG_TEST(test_every_fault),
+        RIG_TEST(test_list_of_keys_is_never_cut),
         RIG_TEST(test_rung_of_the_session),
         RIG_TEST(test_rung_of_the_worker),
         RIG_TEST(test_one_session_hangs),

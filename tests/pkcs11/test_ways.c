@@ -15,6 +15,7 @@
 #include "pkcs11/evidence.h"
 #include "pkcs11/gcm.h"
 #include "pkcs11/key.h"
+#include "pkcs11/key_list.h"
 #include "pkcs11/release.h"
 #include "pkcs11/session_copy.h"
 #include "pkcs11/suite.h"
@@ -250,6 +251,32 @@ static void test_session_copy(void **state)
     assert_ok(key_destroy(&session, found, &err), &err);
 }
 
+/* All keys of the system, or an error: never a list that was cut. */
+static void test_key_list(void **state)
+{
+    struct generation_key generation[2] = {{.number = 11, .suite = SUITE_AES256_KW},
+                                           {.number = 12, .suite = SUITE_AES256_GCM}};
+    CK_OBJECT_HANDLE made[2];
+    struct token_key keys[2] = {{0}};
+    struct sso_error err = {0};
+    size_t count = 0;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        memset(generation[i].system_id, 0x5a, SYSTEM_ID_BYTES);
+        memset(generation[i].secret_id, (int)(11 + i), SECRET_ID_BYTES);
+        assert_ok(key_generate(&session, &generation[i], &made[i], &err), &err);
+    }
+    assert_ok(key_list(&session, generation[0].system_id, keys, 2, &count, &err), &err);
+    assert_int_equal(count, 2);
+    assert_int_equal(keys[0].number + keys[1].number, 11 + 12);
+    assert_int_equal(key_list(&session, generation[0].system_id, keys, 1, &count, &err),
+                     SSO_TOKEN_NOT_SUITABLE);
+    for (size_t i = 0; i < 2; i++)
+        assert_ok(key_destroy(&session, made[i], &err), &err);
+    assert_ok(key_list(&session, generation[0].system_id, keys, 2, &count, &err), &err);
+    assert_int_equal(count, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +287,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_gcm),
         cmocka_unit_test(test_evidence_of_iv),
         cmocka_unit_test(test_session_copy),
+        cmocka_unit_test(test_key_list),
     };
     static const char *const labels[] = {"first", NULL};
     struct sso_error err = {0};
