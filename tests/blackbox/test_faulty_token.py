@@ -319,7 +319,7 @@ def test_a_worker_s_life_by_its_calls(make_faulty):
     it = make_faulty()
     it.fill(20)
     it.stop()
-    cycles = 100 if LONG else 3
+    cycles = 500 if LONG else 3
     it.faulty.control()
     for _ in range(cycles):
         it.faulty.forget_calls()
