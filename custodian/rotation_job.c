@@ -214,11 +214,7 @@ enum sso_code rotation_job_new(struct custodian *custodian, struct live_latency 
     struct rotation_job *job = calloc(1, sizeof *job);
     if (job == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the rotation job");
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&job->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    monotonic_condition_init(&job->ended);
     pthread_mutex_init(&job->lock, NULL);
     job->custodian = custodian;
     job->latency = latency;

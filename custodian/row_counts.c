@@ -39,11 +39,7 @@ enum sso_code row_counts_new(uint64_t exact_up_to, struct row_counts **out, stru
     struct row_counts *counts = calloc(1, sizeof *counts);
     if (counts == NULL)
         return sso_fail(err, SSO_NO_MEMORY, "no memory for the count of rows");
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&counts->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    monotonic_condition_init(&counts->ended);
     pthread_mutex_init(&counts->lock, NULL);
     counts->exact_up_to = exact_up_to;
     *out = counts;

@@ -342,19 +342,6 @@ static uint64_t look(struct supervision *self, bool woken)
                                          : ABILITY_INTERVAL_MS;
 }
 
-static struct timespec monotonic_after(uint64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
-}
-
 /* With the lock held. */
 static void sleep_until_changed(struct supervision *self, uint64_t ms)
 {
@@ -402,11 +389,7 @@ enum sso_code supervision_start(struct custodian *custodian, struct supervision 
         return sso_fail(err, SSO_NO_MEMORY, "no memory for supervision");
     }
     self->custodian = custodian;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&self->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    monotonic_condition_init(&self->changed);
     pthread_mutex_init(&self->lock, NULL);
     int why = pthread_create(&self->thread, NULL, supervision_thread, self);
     if (why != 0) {

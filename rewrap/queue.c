@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "common/clock.h"
 
 struct batch *batch_new(bool renewing)
 {
@@ -98,22 +99,9 @@ void queue_close(struct queue *queue)
     pthread_mutex_unlock(&queue->lock);
 }
 
-static struct timespec monotonic_after(int milliseconds)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += milliseconds / 1000;
-    t.tv_nsec += (milliseconds % 1000) * 1000000L;
-    if (t.tv_nsec >= 1000000000L) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000L;
-    }
-    return t;
-}
-
 struct batch *queue_pop(struct queue *queue, int timeout_ms, bool *ended)
 {
-    struct timespec until = monotonic_after(timeout_ms < 0 ? 0 : timeout_ms);
+    struct timespec until = monotonic_after(timeout_ms < 0 ? 0 : (uint64_t)timeout_ms);
     int waited = 0;
     pthread_mutex_lock(&queue->lock);
     while (queue->first == NULL && !queue->closed && waited != ETIMEDOUT)

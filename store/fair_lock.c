@@ -1,7 +1,8 @@
 #include "store/fair_lock.h"
 
 #include <stddef.h>
-#include <time.h>
+
+#include "common/clock.h"
 
 struct fair_lock_waiter {
     pthread_cond_t turn;
@@ -23,19 +24,6 @@ void fair_lock_destroy(struct fair_lock *lock)
     pthread_mutex_destroy(&lock->mutex);
 }
 
-struct timespec monotonic_after(unsigned timeout_ms)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += timeout_ms / 1000;
-    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
-}
-
 static void leave_queue(struct fair_lock *lock, struct fair_lock_waiter *waiter)
 {
     struct fair_lock_waiter **link = &lock->first;
@@ -50,11 +38,7 @@ static enum fair_lock_result wait_for_turn(struct fair_lock *lock, unsigned time
 {
     struct fair_lock_waiter self = {.thread = pthread_self()};
     struct timespec deadline = monotonic_after(timeout_ms);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&self.turn, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    monotonic_condition_init(&self.turn);
 
     *lock->last = &self;
     lock->last = &self.next;

@@ -24,7 +24,4 @@ void fair_lock_destroy(struct fair_lock *lock);
 enum fair_lock_result fair_lock_take(struct fair_lock *lock, unsigned timeout_ms);
 void fair_lock_release(struct fair_lock *lock);
 
-/* A point on CLOCK_MONOTONIC, the best clock that conditions know. */
-struct timespec monotonic_after(unsigned timeout_ms);
-
 #endif

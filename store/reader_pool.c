@@ -1,16 +1,12 @@
 #include "store/reader_pool.h"
 
-#include "store/fair_lock.h"
+#include "common/clock.h"
 
 void reader_pool_init(struct reader_pool *pool)
 {
-    pthread_condattr_t monotonic;
     *pool = (struct reader_pool){0};
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->returned, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    monotonic_condition_init(&pool->returned);
 }
 
 void reader_pool_destroy(struct reader_pool *pool)
