@@ -11,8 +11,11 @@
 #include "custodian/kept_head.h"
 
 /* More than these would make those that wait first wait for those that came last. */
-#define BATCH_JOBS_MAX 256
+#define BATCH_JOBS_MAX 1024
 #define POSTED_JOBS_MAX 4096
+/* For so long records gather that nobody waits for, unless somebody comes who does wait: a commit
+ * costs much the same for one as for hundreds, and empties the caches of all who read. */
+#define POSTED_GATHER_MS 50
 
 struct job {
     committer_write write;
@@ -38,7 +41,7 @@ struct committer {
     pthread_mutex_t lock;
     pthread_cond_t work, finished;
     struct job *first, **last;
-    size_t posted;
+    size_t posted, awaited; /* not yet done; in the queue, and somebody waits */
     bool stopping;
     struct journal journal;
     struct sso_error health; /* of the last transaction */
@@ -158,12 +161,6 @@ static void check_chain_at_start(struct committer *committer)
                  "reason", problem.detail, NULL);
 }
 
-static void keep_head(struct committer *committer, const struct audit_record *last)
-{
-    if (committer_chain(committer, NULL) == SSO_OK)
-        kept_head_move(committer->state_directory, last);
-}
-
 static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, struct job *jobs,
                               struct chain *chain, struct sso_error *err)
 {
@@ -206,7 +203,8 @@ static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, 
     for (size_t i = 0; rc == SSO_OK && i < chain.count; i++)
         *chain.origin[i] = chain.record[i];
     if (rc == SSO_OK && chain.count > 0) {
-        keep_head(committer, &chain.record[chain.count - 1]);
+        if (committer_chain(committer, NULL) == SSO_OK)
+            kept_head_move(committer->state_directory, &chain.record[chain.count - 1]);
         journal_after_commit(&committer->journal, &chain.record[chain.count - 1]);
     }
     chain_free(&chain);
@@ -262,8 +260,8 @@ static void do_jobs(struct committer *committer, struct job *jobs)
 static struct job *take_jobs(struct committer *committer)
 {
     struct job *jobs = committer->first, **end = &committer->first;
-    for (size_t i = 0; *end != NULL && i < BATCH_JOBS_MAX; i++)
-        end = &(*end)->next;
+    for (size_t i = 0; *end != NULL && i < BATCH_JOBS_MAX; i++, end = &(*end)->next)
+        committer->awaited -= !(*end)->posted;
     committer->first = *end;
     *end = NULL;
     if (committer->first == NULL)
@@ -301,13 +299,24 @@ static void tell_jobs(struct job *jobs)
     }
 }
 
+/* With the lock held. */
+static void wait_for_jobs(struct committer *committer)
+{
+    while (committer->first == NULL && !committer->stopping)
+        pthread_cond_wait(&committer->work, &committer->lock);
+    struct timespec gathered = monotonic_after(POSTED_GATHER_MS);
+    int waited = 0;
+    while (committer->awaited == 0 && committer->posted < BATCH_JOBS_MAX && !committer->stopping &&
+           waited == 0)
+        waited = pthread_cond_timedwait(&committer->work, &committer->lock, &gathered);
+}
+
 static void *committer_thread(void *argument)
 {
     struct committer *committer = argument;
     pthread_mutex_lock(&committer->lock);
     for (;;) {
-        while (committer->first == NULL && !committer->stopping)
-            pthread_cond_wait(&committer->work, &committer->lock);
+        wait_for_jobs(committer);
         if (committer->first == NULL)
             break;
         struct job *jobs = take_jobs(committer);
@@ -323,12 +332,16 @@ static void *committer_thread(void *argument)
     return NULL;
 }
 
+/* With the lock held. */
 static void enqueue(struct committer *committer, struct job *job)
 {
-    if (committer->first == NULL)
-        pthread_cond_signal(&committer->work);
+    bool first = committer->first == NULL;
     *committer->last = job;
     committer->last = &job->next;
+    committer->posted += job->posted;
+    committer->awaited += !job->posted;
+    if (first || (!job->posted && committer->awaited == 1) || committer->posted == BATCH_JOBS_MAX)
+        pthread_cond_signal(&committer->work);
 }
 
 enum sso_code committer_run(struct committer *committer, committer_write write, void *context,
@@ -388,7 +401,6 @@ void committer_post(struct committer *committer, const struct audit_record *reco
         job->own = *record;
         job->records = &job->own;
         job->record_count = 1;
-        committer->posted++;
         enqueue(committer, job);
     }
     pthread_mutex_unlock(&committer->lock);
@@ -456,7 +468,7 @@ enum sso_code committer_new(struct store *store, const char *node, const char *s
     committer->last = &committer->first;
     journal_init(&committer->journal);
     pthread_mutex_init(&committer->lock, NULL);
-    pthread_cond_init(&committer->work, NULL);
+    monotonic_condition_init(&committer->work);
     pthread_cond_init(&committer->finished, NULL);
     snprintf(committer->node, sizeof committer->node, "%s", node);
     committer->state_directory = strdup(state_directory);
