@@ -7,6 +7,7 @@
 
 #include "common/digest.h"
 #include "common/encode.h"
+#include "common/tag_memo.h"
 
 /* The largest canonical form is an application with all its fields and groups. On the stack, since
  * tags are checked at every lookup. */
@@ -49,6 +50,20 @@ static bool tag_fits(const struct policy *policy, const struct canonical *canoni
     return CRYPTO_memcmp(wanted, tag, TAG_BYTES) == 0;
 }
 
+/* For rows that each lookup reads, however many principals there are. */
+static bool tag_fits_again(const struct policy *policy, const struct canonical *canonical,
+                           const uint8_t tag[static TAG_BYTES])
+{
+    const uint8_t *form = canonical->encoder.data;
+    size_t count = canonical->encoder.length_bytes;
+    if (policy->memo != NULL && tag_memo_knows(policy->memo, form, count, tag))
+        return true;
+    bool fits = tag_fits(policy, canonical, tag);
+    if (fits && policy->memo != NULL)
+        tag_memo_add(policy->memo, form, count, tag);
+    return fits;
+}
+
 static enum sso_code tampered(struct sso_error *err, const char *kind, const char *name)
 {
     return sso_fail(err, SSO_POLICY_TAMPERED,
@@ -77,8 +92,18 @@ enum application_type application_type_from_name(const char *name)
     return (enum application_type)0;
 }
 
+void policy_take_key(struct policy *policy, struct secret *key)
+{
+    tag_memo_free(&policy->memo);
+    secret_free(&policy->key);
+    policy->memo = tag_memo_new(); /* without memory for it every tag is made anew */
+    policy->key = *key;
+    *key = (struct secret){0};
+}
+
 void policy_free(struct policy *policy)
 {
+    tag_memo_free(&policy->memo);
     secret_free(&policy->key);
     *policy = (struct policy){0};
 }
@@ -286,7 +311,7 @@ enum sso_code policy_check_application(const struct policy *policy,
 {
     struct canonical canonical;
     canonical_application(policy, application, &canonical);
-    return tag_fits(policy, &canonical, application->tag)
+    return tag_fits_again(policy, &canonical, application->tag)
                ? SSO_OK
                : tampered(err, "application", application->name);
 }
@@ -306,8 +331,9 @@ enum sso_code policy_check_setting(const struct policy *policy, const struct set
 {
     struct canonical canonical;
     canonical_setting(policy, setting, &canonical);
-    return tag_fits(policy, &canonical, setting->tag) ? SSO_OK
-                                                      : tampered(err, "setting", setting->name);
+    return tag_fits_again(policy, &canonical, setting->tag)
+               ? SSO_OK
+               : tampered(err, "setting", setting->name);
 }
 
 enum sso_code policy_check_generation(const struct policy *policy,
@@ -317,8 +343,9 @@ enum sso_code policy_check_generation(const struct policy *policy,
     char number[16];
     canonical_generation(policy, generation, &canonical);
     snprintf(number, sizeof number, "%u", generation->number);
-    return tag_fits(policy, &canonical, generation->tag) ? SSO_OK
-                                                         : tampered(err, "generation", number);
+    return tag_fits_again(policy, &canonical, generation->tag)
+               ? SSO_OK
+               : tampered(err, "generation", number);
 }
 
 enum sso_code policy_check_generation_token(const struct policy *policy,

@@ -88,9 +88,12 @@ struct setting {
 /* Holds the policy key in locked memory. Thread-safe for reading once filled. */
 struct policy {
     uint8_t system_id[SYSTEM_ID_BYTES];
-    struct secret key; /* POLICY_KEY_BYTES */
+    struct secret key;     /* POLICY_KEY_BYTES */
+    struct tag_memo *memo; /* of rows that every lookup reads; NULL: nothing is remembered */
 };
 void policy_free(struct policy *policy);
+/* Takes `key` over, in the place of what there was. */
+void policy_take_key(struct policy *policy, struct secret *key);
 
 /* Write the tag of a row whose other members, version included, are final. */
 void policy_tag_application(const struct policy *policy, struct application *application);

@@ -444,9 +444,7 @@ enum sso_code keyring_open_policy(struct keyring *keyring, const struct sealed_k
     if (code != SSO_OK)
         return code;
     key.length_bytes = ROW_KEY_BYTES;
-    secret_free(&policy->key);
-    policy->key = key;
-    key = (struct secret){0};
+    policy_take_key(policy, &key);
     return SSO_OK;
 }
 

@@ -6,10 +6,14 @@ static struct policy policy;
 
 static void fill_policy(struct policy *out, uint8_t key_byte)
 {
-    uint8_t key[POLICY_KEY_BYTES];
-    memset(key, key_byte, sizeof key);
+    uint8_t bytes[POLICY_KEY_BYTES];
+    struct secret key = {0};
+    memset(bytes, key_byte, sizeof bytes);
     memset(out->system_id, 0x51, sizeof out->system_id);
-    assert_int_equal(secret_append(&out->key, key, sizeof key, NULL), SSO_OK);
+    assert_int_equal(secret_append(&key, bytes, sizeof bytes, NULL), SSO_OK);
+    policy_take_key(out, &key);
+    assert_null(key.data);
+    assert_non_null(out->memo); /* so that all here is tried with it */
 }
 
 static int set_up(void **state)
@@ -231,6 +235,27 @@ static void key_and_system_count(void **state)
     policy_free(&other);
 }
 
+static void what_was_right_under_another_key_is_checked_anew(void **state)
+{
+    (void)state;
+    struct policy other = {0};
+    struct setting row = {.name = "a", .value = "b", .version = 1}, changed;
+    fill_policy(&other, 0x42);
+    policy_tag_setting(&other, &row);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(policy_check_setting(&other, &row, NULL), SSO_OK);
+    changed = row;
+    changed.version = 2;
+    assert_int_equal(policy_check_setting(&other, &changed, NULL), SSO_POLICY_TAMPERED);
+    changed = row;
+    changed.tag[TAG_BYTES - 1] ^= 1;
+    assert_int_equal(policy_check_setting(&other, &changed, NULL), SSO_POLICY_TAMPERED);
+    assert_int_equal(policy_check_setting(&other, &row, NULL), SSO_OK);
+    fill_policy(&other, 0x43);
+    assert_int_equal(policy_check_setting(&other, &row, NULL), SSO_POLICY_TAMPERED);
+    policy_free(&other);
+}
+
 static void texts_do_not_run_into_each_other(void **state)
 {
     (void)state;
@@ -264,6 +289,7 @@ int main(void)
         cmocka_unit_test(a_generation_is_covered_but_for_its_wraps),
         cmocka_unit_test(a_token_of_a_generation_is_covered_whole),
         cmocka_unit_test(key_and_system_count),
+        cmocka_unit_test(what_was_right_under_another_key_is_checked_anew),
         cmocka_unit_test(texts_do_not_run_into_each_other),
         cmocka_unit_test(application_types_have_names),
     };
