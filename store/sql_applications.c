@@ -49,10 +49,34 @@ static char *groups_json(const struct application *application)
     return text;
 }
 
-static json_t *view_array(struct sql_statement *s, size_t maximum)
+/* What a thread read last: lookups one after the other are of few applications, and parsing the
+ * same JSON again was a good part of each. */
+struct known {
+    size_t length; /* 0: nothing */
+    char text[1024];
+    size_t count;
+    union {
+        struct application_field field[FIELDS_MAX];
+        char users[GROUPS_MAX][GROUP_BYTES_MAX + 1];
+    };
+};
+
+static bool is_known(const struct known *known, const char *text, size_t length)
 {
-    size_t length;
-    const char *text = sql_view_text(s, JSON_BYTES_MAX, &length);
+    return length > 0 && known->length == length && memcmp(known->text, text, length) == 0;
+}
+
+static void know(struct known *known, const char *text, size_t length, const void *elements,
+                 size_t count, size_t bytes)
+{
+    known->length = length <= sizeof known->text ? length : 0;
+    memcpy(known->text, text, known->length);
+    memcpy(known->field, elements, bytes);
+    known->count = count;
+}
+
+static json_t *parse_array(struct sql_statement *s, const char *text, size_t length, size_t maximum)
+{
     json_t *array = text != NULL ? json_parse(text, length, NULL) : NULL;
     if (!json_is_array(array) || json_array_size(array) > maximum)
         s->damaged = true;
@@ -68,9 +92,10 @@ static bool copy_text(const json_t *value, char *out, size_t size)
     return strlen(out) == length;
 }
 
-static void read_fields(struct sql_statement *s, struct application *application)
+static void parse_fields(struct sql_statement *s, const char *text, size_t length,
+                         struct application *application)
 {
-    json_t *array = view_array(s, FIELDS_MAX);
+    json_t *array = parse_array(s, text, length, FIELDS_MAX);
     size_t count = s->damaged ? 0 : json_array_size(array);
     for (size_t i = 0; i < count; i++) {
         struct application_field *field = &application->field[i];
@@ -85,9 +110,26 @@ static void read_fields(struct sql_statement *s, struct application *application
     json_decref(array);
 }
 
-static void read_groups(struct sql_statement *s, struct application *application)
+static void read_fields(struct sql_statement *s, struct application *application)
 {
-    json_t *array = view_array(s, GROUPS_MAX);
+    static _Thread_local struct known known;
+    size_t length;
+    const char *text = sql_view_text(s, JSON_BYTES_MAX, &length);
+    if (is_known(&known, text, length)) {
+        memcpy(application->field, known.field, sizeof known.field);
+        application->field_count = known.count;
+        return;
+    }
+    parse_fields(s, text, length, application);
+    if (!s->damaged)
+        know(&known, text, length, application->field, application->field_count,
+             sizeof application->field);
+}
+
+static void parse_groups(struct sql_statement *s, const char *text, size_t length,
+                         struct application *application)
+{
+    json_t *array = parse_array(s, text, length, GROUPS_MAX);
     size_t count = s->damaged ? 0 : json_array_size(array);
     for (size_t i = 0; i < count; i++)
         if (!copy_text(json_array_get(array, i), application->users[i],
@@ -95,6 +137,22 @@ static void read_groups(struct sql_statement *s, struct application *application
             s->damaged = true;
     application->user_group_count = count;
     json_decref(array);
+}
+
+static void read_groups(struct sql_statement *s, struct application *application)
+{
+    static _Thread_local struct known known;
+    size_t length;
+    const char *text = sql_view_text(s, JSON_BYTES_MAX, &length);
+    if (is_known(&known, text, length)) {
+        memcpy(application->users, known.users, sizeof known.users);
+        application->user_group_count = known.count;
+        return;
+    }
+    parse_groups(s, text, length, application);
+    if (!s->damaged)
+        know(&known, text, length, application->users, application->user_group_count,
+             sizeof application->users);
 }
 
 void sql_read_application(struct sql_statement *s, void *out)
