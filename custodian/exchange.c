@@ -13,6 +13,9 @@
 #include "custodian/operations.h"
 
 #define LARGE_BODY_BYTES (1u << 20)
+/* Those behind them would, where a token is slow, wait longer than clients do. One peer alone, with
+ * the connections that it may have, never comes so far. */
+#define WAITING_MAX 256
 
 enum sso_code exchange_new(struct custodian *custodian, struct exchange **out,
                            struct sso_error *err)
@@ -98,7 +101,10 @@ struct request_threads {
     pthread_mutex_t lock;
     pthread_cond_t work, all_answered;
     struct exchange *first, **last;
+    size_t waiting;    /* in the queue */
     size_t unanswered; /* taken up, and maybe left to the committer */
+    unsigned idle;     /* threads that wait for work */
+    bool waking;       /* one of them was called and has not come yet */
     bool stopping;
     exchange_done done;
     void *context;
@@ -153,19 +159,35 @@ static void exchange_end(const struct sso_error *recorded, void *context)
     pthread_mutex_unlock(&threads->lock);
 }
 
+/* With the lock held. One at a time, and who comes calls the next: a burst of requests would else
+ * wake all threads, to find that the first few did everything while they came. */
+static void call_one(struct request_threads *threads)
+{
+    if (threads->first == NULL || threads->idle == 0 || threads->waking)
+        return;
+    threads->waking = true;
+    pthread_cond_signal(&threads->work);
+}
+
 static struct exchange *take(struct request_threads *threads)
 {
     pthread_mutex_lock(&threads->lock);
-    while (threads->first == NULL && !threads->stopping)
+    while (threads->first == NULL && !threads->stopping) {
+        threads->idle++;
         pthread_cond_wait(&threads->work, &threads->lock);
+        threads->idle--;
+        threads->waking = false;
+    }
     struct exchange *exchange = threads->first;
     if (exchange != NULL) {
         threads->first = exchange->next;
+        threads->waiting--;
         threads->unanswered++;
         exchange->next = NULL;
         if (threads->first == NULL)
             threads->last = &threads->first;
     }
+    call_one(threads);
     pthread_mutex_unlock(&threads->lock);
     return exchange;
 }
@@ -208,13 +230,23 @@ enum sso_code request_threads_start(unsigned count, exchange_done done, void *co
     return SSO_OK;
 }
 
-void request_threads_submit(struct request_threads *threads, struct exchange *exchange)
+enum sso_code request_threads_submit(struct request_threads *threads, struct exchange *exchange,
+                                     struct sso_error *err)
 {
     pthread_mutex_lock(&threads->lock);
-    *threads->last = exchange;
-    threads->last = &exchange->next;
-    pthread_cond_signal(&threads->work);
+    bool room = threads->waiting < WAITING_MAX;
+    if (room) {
+        *threads->last = exchange;
+        threads->last = &exchange->next;
+        threads->waiting++;
+        call_one(threads);
+    }
     pthread_mutex_unlock(&threads->lock);
+    if (room)
+        return SSO_OK;
+    return sso_fail(err, SSO_TOO_MANY_REQUESTS,
+                    "%d requests wait for their turn already: nothing was done, try again",
+                    WAITING_MAX);
 }
 
 void request_threads_stop(struct request_threads **threads)

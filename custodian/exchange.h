@@ -38,7 +38,9 @@ typedef void (*exchange_done)(struct exchange *exchange, void *context);
 enum sso_code request_threads_start(unsigned count, exchange_done done, void *context,
                                     struct request_threads **out, struct sso_error *err)
     __attribute__((warn_unused_result));
-void request_threads_submit(struct request_threads *threads, struct exchange *exchange);
+/* SSO_TOO_MANY_REQUESTS where too many wait already: the exchange is still the caller's. */
+enum sso_code request_threads_submit(struct request_threads *threads, struct exchange *exchange,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
 /* What was submitted is still run, and `done` called for it. */
 void request_threads_stop(struct request_threads **threads);
 

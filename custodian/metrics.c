@@ -22,15 +22,15 @@ static const unsigned bucket_microseconds[] = {500,   1000,   2500,   5000,    1
 #define BUCKETS (sizeof bucket_microseconds / sizeof *bucket_microseconds)
 #define OPERATIONS_MAX 48
 
-struct operation_metrics {
-    atomic_uint_fast64_t outcome[SSO_CODES];
+/* Of the requests with one operation and one outcome. */
+struct latency {
     atomic_uint_fast64_t bucket[BUCKETS + 1]; /* not cumulative; the last: above all bounds */
     atomic_uint_fast64_t microseconds;
 };
 
 struct metrics {
-    struct operation_metrics operation[OPERATIONS_MAX];
-    atomic_uint_fast64_t unknown;
+    struct latency latency[OPERATIONS_MAX][SSO_CODES];
+    atomic_uint_fast64_t unknown, turned_away;
     atomic_int connections;
     atomic_uint_fast64_t refused;
     atomic_uint_fast64_t handshakes_failed;
@@ -74,13 +74,17 @@ void metrics_observe(struct metrics *metrics, const struct operation *operation,
         add(&metrics->unknown, 1);
         return;
     }
-    struct operation_metrics *of = &metrics->operation[operation - operations];
+    struct latency *of = &metrics->latency[operation - operations][outcome];
     size_t bucket = 0;
     while (bucket < BUCKETS && microseconds > (int64_t)bucket_microseconds[bucket])
         bucket++;
-    add(&of->outcome[outcome], 1);
     add(&of->bucket[bucket], 1);
     add(&of->microseconds, (uint64_t)microseconds);
+}
+
+void metrics_turned_away(struct metrics *metrics)
+{
+    add(&metrics->turned_away, 1);
 }
 
 void metrics_connection(struct metrics *metrics, int change)
@@ -123,40 +127,66 @@ static void put_number(struct encoder *out, const char *name, const char *type, 
     put(out, "%s %" PRIu64 "\n", name, value);
 }
 
+static uint64_t answered(struct latency *of)
+{
+    uint64_t sum = 0;
+    for (size_t b = 0; b <= BUCKETS; b++)
+        sum += get(&of->bucket[b]);
+    return sum;
+}
+
+static const char *outcome_name(enum sso_code code)
+{
+    return code == SSO_OK ? "ok" : sso_code_facts(code)->name;
+}
+
 static void put_requests(struct encoder *out, struct metrics *metrics)
 {
     put_family(out, "sso_hsm_requests_total", "counter",
                "Requests answered, by operation and outcome.");
     for (size_t i = 0; i < operation_count; i++) {
         for (enum sso_code code = SSO_OK; code < SSO_CODES; code++) {
-            uint64_t count = get(&metrics->operation[i].outcome[code]);
+            uint64_t count = answered(&metrics->latency[i][code]);
             if (count > 0)
                 put(out, "sso_hsm_requests_total{operation=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
-                    operations[i].name, code == SSO_OK ? "ok" : sso_code_facts(code)->name, count);
+                    operations[i].name, outcome_name(code), count);
         }
     }
     put(out, "sso_hsm_requests_total{operation=\"unknown\",outcome=\"not_found\"} %" PRIu64 "\n",
         get(&metrics->unknown));
+    put_number(out, "sso_hsm_requests_turned_away_total", "counter",
+               "Requests refused before anything was done, for too many of them.",
+               get(&metrics->turned_away));
+}
+
+static void put_latency_of(struct encoder *out, struct latency *of, const char *labels)
+{
+    const char *name = "sso_hsm_request_duration_seconds";
+    uint64_t sum = 0;
+    for (size_t b = 0; b < BUCKETS; b++) {
+        sum += get(&of->bucket[b]);
+        put(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, labels,
+            bucket_microseconds[b] / 1e6, sum);
+    }
+    sum += get(&of->bucket[BUCKETS]);
+    put(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", name, labels, sum);
+    put(out, "%s_sum{%s} %.6f\n", name, labels, (double)get(&of->microseconds) / 1e6);
+    put(out, "%s_count{%s} %" PRIu64 "\n", name, labels, sum);
 }
 
 static void put_latency(struct encoder *out, struct metrics *metrics)
 {
-    const char *name = "sso_hsm_request_duration_seconds";
-    put_family(out, name, "histogram", "Time from dispatch to reply, by operation.");
+    put_family(out, "sso_hsm_request_duration_seconds", "histogram",
+               "Time from dispatch to reply, by operation and outcome.");
     for (size_t i = 0; i < operation_count; i++) {
-        struct operation_metrics *of = &metrics->operation[i];
-        uint64_t sum = 0;
-        for (size_t b = 0; b < BUCKETS; b++) {
-            sum += get(&of->bucket[b]);
-            put(out, "%s_bucket{operation=\"%s\",le=\"%g\"} %" PRIu64 "\n", name,
-                operations[i].name, bucket_microseconds[b] / 1e6, sum);
+        for (enum sso_code code = SSO_OK; code < SSO_CODES; code++) {
+            char labels[160];
+            struct latency *of = &metrics->latency[i][code];
+            snprintf(labels, sizeof labels, "operation=\"%s\",outcome=\"%s\"", operations[i].name,
+                     outcome_name(code));
+            if (code == SSO_OK || answered(of) > 0)
+                put_latency_of(out, of, labels);
         }
-        sum += get(&of->bucket[BUCKETS]);
-        put(out, "%s_bucket{operation=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, operations[i].name,
-            sum);
-        put(out, "%s_sum{operation=\"%s\"} %.6f\n", name, operations[i].name,
-            (double)get(&of->microseconds) / 1e6);
-        put(out, "%s_count{operation=\"%s\"} %" PRIu64 "\n", name, operations[i].name, sum);
     }
 }
 

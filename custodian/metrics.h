@@ -22,6 +22,9 @@ int64_t metrics_now_microseconds(void); /* boot clock */
 void metrics_observe(struct metrics *metrics, const struct operation *operation,
                      enum sso_code outcome, int64_t microseconds);
 
+/* One that was refused before it was looked at: over a limit. */
+void metrics_turned_away(struct metrics *metrics);
+
 /* Connections of the listener: open now, and refused since the start. */
 void metrics_connection(struct metrics *metrics, int change);
 void metrics_connection_refused(struct metrics *metrics);

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "common/clock.h"
+#include "common/digest.h"
 #include "common/secret.h"
 
 #define NONE UINT32_MAX
@@ -132,13 +132,13 @@ static void wrapped_digest(const struct credential_row *row,
                            uint8_t out[static WRAPPED_DIGEST_BYTES])
 {
     uint8_t input[sizeof row->generation + WRAPPED_KEY_BYTES_MAX];
-    uint8_t digest[SHA256_DIGEST_LENGTH];
+    uint8_t digest[DIGEST_BYTES];
     size_t wrapped_bytes = row->wrapped.length_bytes <= WRAPPED_KEY_BYTES_MAX
                                ? row->wrapped.length_bytes
                                : WRAPPED_KEY_BYTES_MAX;
     memcpy(input, &row->generation, sizeof row->generation);
     memcpy(input + sizeof row->generation, row->wrapped.bytes, wrapped_bytes);
-    SHA256(input, sizeof row->generation + wrapped_bytes, digest);
+    digest_sha256(input, sizeof row->generation + wrapped_bytes, digest);
     memcpy(out, digest, WRAPPED_DIGEST_BYTES);
 }
 

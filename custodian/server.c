@@ -21,6 +21,7 @@
 #include "custodian/custodian.h"
 #include "custodian/exchange.h"
 #include "custodian/listener.h"
+#include "custodian/metrics.h"
 #include "custodian/operations.h"
 #include "custodian/tcp_socket.h"
 #include "custodian/tls.h"
@@ -159,9 +160,10 @@ static void parse(struct exchange *exchange)
     evbuffer_add_buffer(exchange->body, evhttp_request_get_input_buffer(http));
 }
 
-static void refuse(struct exchange *exchange, const struct sso_error *why)
+static void refuse(struct server *server, struct exchange *exchange, const struct sso_error *why)
 {
     struct request *request = &exchange->request;
+    metrics_turned_away(server->custodian->metrics);
     if (random_bytes(request->request_id, sizeof request->request_id, NULL) != SSO_OK)
         memset(request->request_id, 0, sizeof request->request_id);
     request_problem(request, why->code, why->detail);
@@ -187,13 +189,15 @@ static void on_request(struct evhttp_request *http, void *argument)
     exchange->identity = *connection_identity(connection);
     connection_begin(connection, exchange);
     if (connection_admit(connection, &refusal) != SSO_OK) {
-        refuse(exchange, &refusal);
+        refuse(server, exchange, &refusal);
         return;
     }
     parse(exchange);
     const struct operation *operation = operation_find(&exchange->request);
     bool quick = operation != NULL && (operation->flags & OP_QUICK);
-    request_threads_submit(quick ? server->quick : server->threads, exchange);
+    if (request_threads_submit(quick ? server->quick : server->threads, exchange, &refusal) !=
+        SSO_OK)
+        refuse(server, exchange, &refusal);
 }
 
 /* --- the end --- */

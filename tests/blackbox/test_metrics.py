@@ -61,6 +61,8 @@ def test_an_operation_counts_by_outcome(running):
     for _ in range(3):
         running.look_up("app", "nobody")
     assert count("credential.lookup", "not_found") == before + 3
+    times = 'sso_hsm_request_duration_seconds_count{operation="credential.lookup",outcome="not_found"}'
+    assert f"{times} {before + 3:.0f}" in metrics(running).decode().splitlines()
 
 
 def openmetrics(installation):
