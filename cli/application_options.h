@@ -9,6 +9,7 @@
 struct application_options {
     const char *description, *contact, *admins, *users, *readers;
     const char *cache, *allow_tickets, *validate_tickets; /* yes or no */
+    const char *ticket_lifetime;                          /* a duration, or default */
 };
 
 /* Rows for arguments_parse. */
@@ -20,8 +21,9 @@ struct application_options {
         {"readers", OPTION_TEXT, &(options).readers, NULL},                                        \
         {"cache", OPTION_TEXT, &(options).cache, NULL},                                            \
         {"allow-tickets", OPTION_TEXT, &(options).allow_tickets, NULL},                            \
+        {"validate-tickets", OPTION_TEXT, &(options).validate_tickets, NULL},                      \
     {                                                                                              \
-        "validate-tickets", OPTION_TEXT, &(options).validate_tickets, NULL                         \
+        "ticket-lifetime", OPTION_TEXT, &(options).ticket_lifetime, NULL                           \
     }
 
 /* Adds what was given to the body of a request. SSO_USAGE where a yes or no is neither. */

@@ -16,6 +16,23 @@ static void print_member(const json_t *application, const char *label, const cha
     putchar('\n');
 }
 
+static const char *yes(const json_t *application, const char *name)
+{
+    return json_is_true(json_object_get(application, name)) ? "yes" : "no";
+}
+
+static void print_settings(const json_t *application)
+{
+    const json_t *minutes = json_object_get(application, "ticket_lifetime_minutes");
+    printf("  %-12s %s\n", "cache", yes(application, "cache"));
+    printf("  %-12s %s, validated %s, lifetime ", "tickets", yes(application, "allow_tickets"),
+           yes(application, "validate_tickets"));
+    if (json_is_integer(minutes))
+        printf("%" JSON_INTEGER_FORMAT " minutes\n", json_integer_value(minutes));
+    else
+        printf("as the setting tickets.lifetime\n");
+}
+
 void application_print(const json_t *application)
 {
     char room[MEMBER_ROOM], room2[MEMBER_ROOM];
@@ -43,6 +60,7 @@ void application_print(const json_t *application)
         putchar('\n');
     }
     print_member(application, "readers", "readers");
+    print_settings(application);
     print_member(application, "created", "created");
     print_member(application, "updated", "updated");
 }

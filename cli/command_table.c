@@ -212,7 +212,8 @@ const struct command command_table[] = {
      "NAME --type individual|group|config --field LABEL[:masked] …\n"
      "              [--admins GROUP] [--users GROUP,…] [--readers GROUP] [--description TEXT] "
      "[--contact TEXT]\n"
-     "              [--cache yes|no] [--allow-tickets yes|no] [--validate-tickets yes|no]",
+     "              [--cache yes|no] [--allow-tickets yes|no] [--validate-tickets yes|no]\n"
+     "              [--ticket-lifetime DURATION|default]",
      "Makes an application, disabled (sso-hsm app enable). Name, type and fields never change.\n"
      "\n"
      "  --type TYPE     individual: one credential for each person; group: one for a group;\n"
@@ -224,7 +225,8 @@ const struct command command_table[] = {
      "  --cache no      every lookup asks the HSM\n"
      "  --allow-tickets yes    its administrators may redeem tickets, where the setting\n"
      "                  tickets.allowed says so too\n"
-     "  --validate-tickets no  without naming the sender, where tickets.validate is no too\n",
+     "  --validate-tickets no  without naming the sender, where tickets.validate is no too\n"
+     "  --ticket-lifetime 5m   1m to 365d, in place of the setting tickets.lifetime (default)\n",
      command_app_create},
     {"app list", COMMAND_API, "", "Lists the applications.\n", command_app_list},
     {"app show", COMMAND_API, "NAME", "Shows one application.\n", command_app_show},
@@ -232,7 +234,7 @@ const struct command command_table[] = {
      "NAME [--admins GROUP] [--users GROUP,…] [--readers GROUP]\n"
      "              [--description TEXT] [--contact TEXT] [--cache yes|no] [--allow-tickets "
      "yes|no]\n"
-     "              [--validate-tickets yes|no]",
+     "              [--validate-tickets yes|no] [--ticket-lifetime DURATION|default]",
      "Changes who may do what, or the texts. An empty value takes away.\n", command_app_update},
     {"app enable", COMMAND_API, "NAME", "Lets credentials of the application be looked up.\n",
      command_app_enable},

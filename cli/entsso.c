@@ -18,11 +18,14 @@ enum sso_code entsso_new(struct entsso *entsso, const struct entsso_map *map, st
     *entsso = (struct entsso){.map = map,
                               .apps = json_array(),
                               .mappings = json_array(),
+                              .app_places = json_array(),
+                              .mapping_places = json_array(),
                               .settings = json_object(),
                               .faults = json_array(),
                               .notes = json_array()};
     if (entsso->apps != NULL && entsso->mappings != NULL && entsso->settings != NULL &&
-        entsso->faults != NULL && entsso->notes != NULL)
+        entsso->app_places != NULL && entsso->mapping_places != NULL && entsso->faults != NULL &&
+        entsso->notes != NULL)
         return SSO_OK;
     entsso_free(entsso);
     return sso_fail(err, SSO_NO_MEMORY, "no memory to read files");
@@ -32,6 +35,8 @@ void entsso_free(struct entsso *entsso)
 {
     json_decref(entsso->apps);
     json_decref(entsso->mappings);
+    json_decref(entsso->app_places);
+    json_decref(entsso->mapping_places);
     json_decref(entsso->settings);
     json_decref(entsso->faults);
     json_decref(entsso->notes);
@@ -67,10 +72,11 @@ static void read_mapping(struct entsso *entsso, const xmlNode *node)
     }
     snprintf(windows, sizeof windows, "%s\\%s", text[0], text[1]);
     const char *here = entsso_translate(entsso, node, windows);
-    if (here != NULL)
-        json_array_append_new(entsso->mappings,
-                              json_pack("{s:s,s:s,s:s}", "app", text[2], "principal", here,
-                                        "external_user", text[3]));
+    if (here == NULL)
+        return;
+    json_array_append_new(entsso->mappings, json_pack("{s:s,s:s,s:s}", "app", text[2], "principal",
+                                                      here, "external_user", text[3]));
+    json_array_append_new(entsso->mapping_places, entsso_place(entsso, node));
 }
 
 /* --- settings --- */

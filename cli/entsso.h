@@ -27,11 +27,12 @@ const char *entsso_map_find(const struct entsso_map *map, const char *windows);
 
 struct entsso {
     const struct entsso_map *map;
-    const char *path;        /* of the file that is read */
-    json_t *apps, *mappings; /* arrays */
-    json_t *settings;        /* an object */
-    json_t *faults;          /* [{"file","line","element","detail"}]: any of them refuses all */
-    json_t *notes;           /* the same, of what has no meaning here and is left out */
+    const char *path;                    /* of the file that is read */
+    json_t *apps, *mappings;             /* arrays, */
+    json_t *app_places, *mapping_places; /* and where each stands, as FILE:LINE */
+    json_t *settings;                    /* an object */
+    json_t *faults; /* [{"file","line","element","detail"}]: any of them refuses all */
+    json_t *notes;  /* the same, of what has no meaning here and is left out */
 };
 enum sso_code entsso_new(struct entsso *entsso, const struct entsso_map *map, struct sso_error *err)
     __attribute__((warn_unused_result));

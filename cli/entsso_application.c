@@ -84,7 +84,6 @@ static void set_flag(struct reading *reading, const xmlNode *node, const char *n
         {"enableApp", "enabled", false, false},
         {"disableCredCache", "cache", true, false},
         {"windowsInitiatedSSO", NULL, false, true}, /* all there is here */
-        {"timeoutTickets", NULL, false, true},      /* always */
         {"allowLocalAccounts", NULL, false, true},  /* the map says who is who */
         {"adminAccountSame", NULL, false, false},
         {"hostInitiatedSSO", NULL, false, false},
@@ -96,6 +95,11 @@ static void set_flag(struct reading *reading, const xmlNode *node, const char *n
     }
     if (strcasecmp(name, "configStoreApp") == 0) {
         reading->of_configuration = yes;
+        return;
+    }
+    if (strcasecmp(name, "timeoutTickets") == 0) {
+        if (!yes)
+            entsso_note(reading->entsso, node, "%s is left out: tickets always expire here", name);
         return;
     }
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
@@ -111,6 +115,16 @@ static void set_flag(struct reading *reading, const xmlNode *node, const char *n
     entsso_fault(reading->entsso, node, "the flag %s is not known here", name);
 }
 
+static void set_ticket_lifetime(struct reading *reading, const xmlNode *node, const char *name,
+                                const char *value)
+{
+    unsigned long minutes;
+    if (entsso_number(reading->entsso, node, name, value, 1, TICKET_LIFETIME_MS_MAX / 60000,
+                      &minutes))
+        json_object_set_new(reading->object, "ticket_lifetime_minutes",
+                            json_integer((json_int_t)minutes));
+}
+
 static void read_flags(struct reading *reading, const xmlNode *node)
 {
     for (const xmlAttr *each = node->properties; each != NULL; each = each->next) {
@@ -118,8 +132,7 @@ static void read_flags(struct reading *reading, const xmlNode *node)
         const char *value = each->children != NULL ? (const char *)each->children->content : "";
         bool yes = false;
         if (strcasecmp(name, "appTicketTimeout") == 0)
-            entsso_note(reading->entsso, node,
-                        "%s is left out: tickets live as the setting tickets.lifetime says", name);
+            set_ticket_lifetime(reading, node, name, value);
         else if (entsso_yes(reading->entsso, node, name, value, &yes))
             set_flag(reading, node, name, yes);
     }
@@ -197,4 +210,5 @@ void entsso_application(struct entsso *entsso, const xmlNode *node)
                                                                    : APPLICATION_INDIVIDUAL)));
     finish_fields(&reading);
     json_array_append_new(entsso->apps, reading.object);
+    json_array_append_new(entsso->app_places, entsso_place(entsso, node));
 }

@@ -38,6 +38,11 @@ void entsso_note(struct entsso *entsso, const xmlNode *node, const char *format,
     va_end(arguments);
 }
 
+json_t *entsso_place(const struct entsso *entsso, const xmlNode *node)
+{
+    return json_sprintf("%s:%ld", entsso->path, xmlGetLineNo(node));
+}
+
 bool entsso_is(const xmlNode *node, const char *name)
 {
     return strcasecmp((const char *)node->name, name) == 0;

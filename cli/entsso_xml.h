@@ -14,6 +14,8 @@ void entsso_fault(struct entsso *entsso, const xmlNode *node, const char *format
 void entsso_note(struct entsso *entsso, const xmlNode *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* FILE:LINE. A new reference. */
+json_t *entsso_place(const struct entsso *entsso, const xmlNode *node);
 bool entsso_is(const xmlNode *node, const char *name); /* without regard to case */
 /* The next element from `node` on, NULL behind the last. */
 const xmlNode *entsso_element(const xmlNode *node);

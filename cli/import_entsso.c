@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/api.h"
 #include "cli/arguments.h"
@@ -38,6 +39,20 @@ static enum sso_code print_done(struct cli *cli, const struct entsso *entsso, js
     return SSO_OK;
 }
 
+/* The service names what it refuses as the request did: apps[N] or mappings[N]. */
+static enum sso_code with_place(const struct entsso *entsso, struct sso_error *err)
+{
+    char list[16];
+    size_t i;
+    if (sscanf(err->detail, "%15[a-z][%zu]", list, &i) != 2)
+        return err->code;
+    const json_t *places = strcmp(list, "apps") == 0       ? entsso->app_places
+                           : strcmp(list, "mappings") == 0 ? entsso->mapping_places
+                                                           : NULL;
+    const char *place = json_string_value(json_array_get(places, i));
+    return place == NULL ? err->code : sso_error_context(err, "%s", place);
+}
+
 /* All files are read before anything is asked of the service: what is wrong in any of them is shown
  * together, and nothing is done. */
 static enum sso_code import_files(struct cli *cli, struct entsso *entsso,
@@ -58,8 +73,7 @@ static enum sso_code import_files(struct cli *cli, struct entsso *entsso,
     json_t *reply = NULL, *body = body_of(entsso, dry_run);
     rc = api_call(cli, &(struct api_request){.method = "POST", .body = body}, &reply, err,
                   "/v1/apps:import");
-    if (rc == SSO_OK)
-        rc = print_done(cli, entsso, reply, err);
+    rc = rc == SSO_OK ? print_done(cli, entsso, reply, err) : with_place(entsso, err);
     json_decref(body);
     json_decref(reply);
     return rc;

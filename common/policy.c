@@ -122,6 +122,8 @@ static void canonical_application(const struct policy *policy, const struct appl
     encode_u8(encoder, row->cached);
     encode_u8(encoder, row->tickets_allowed);
     encode_u8(encoder, row->tickets_validated);
+    encode_u64(encoder, (uint64_t)row->ticket_lifetime_ms);
+    encode_u64(encoder, (uint64_t)row->ticket_lifetime_since_ms);
     encode_text(encoder, row->description);
     encode_text(encoder, row->contact);
     encode_u32(encoder, (uint32_t)row->field_count);

@@ -32,6 +32,8 @@ struct application_field {
     bool masked;
 };
 
+#define TICKET_LIFETIME_MS_MAX (525600LL * 60000) /* and at least a minute */
+
 struct application {
     uint8_t id[APPLICATION_ID_BYTES];
     char name[APPLICATION_NAME_BYTES_MAX +
@@ -49,6 +51,8 @@ struct application {
     size_t user_group_count;
     char readers[GROUP_BYTES_MAX + 1];
     int64_t created_ms, updated_ms;
+    int64_t ticket_lifetime_ms;       /* 0: what the setting says */
+    int64_t ticket_lifetime_since_ms; /* when it last became longer */
     uint64_t version;
     uint8_t tag[TAG_BYTES];
 };

@@ -6,6 +6,7 @@
 
 #include "common/config_keys.h"
 #include "common/config_kinds.h"
+#include "common/policy.h"
 
 enum guard { GUARD_NONE, GUARD_LOWERING, GUARD_RAISING };
 
@@ -19,8 +20,8 @@ struct setting_row {
 static const struct config_key yes_or_no = {"", "", &config_bool, 0, "yes", "yes|no", 0, 0};
 
 static const struct config_key no_or_yes = {"", "", &config_bool, 0, "no", "yes|no", 0, 0};
-static const struct config_key ticket_lifetime = {"",   "",    &config_duration64, 0, "2m",
-                                                  NULL, 60000, 525600ULL * 60000};
+static const struct config_key ticket_lifetime = {"",   "",    &config_duration64,    0, "2m",
+                                                  NULL, 60000, TICKET_LIFETIME_MS_MAX};
 
 static const struct setting_row rows[] = {
     {"cluster.failover", NULL, GUARD_NONE},

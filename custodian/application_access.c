@@ -139,3 +139,24 @@ enum sso_code system_enabled_read(struct store_tx *tx, const struct policy *poli
     free(settings);
     return rc;
 }
+
+enum sso_code ticket_members_allowed(const struct request *request, const json_t *body,
+                                     struct sso_error *err)
+{
+    static const struct {
+        const char *name;
+        unsigned roles;
+        const char *whose;
+    } members[] = {
+        {"allow_tickets", ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN, "SSO and affiliate"},
+        {"validate_tickets", ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN, "SSO and affiliate"},
+        {"ticket_lifetime_minutes", ROLE_SSO_ADMIN, "SSO"},
+    };
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        if (json_object_get(body, members[i].name) != NULL &&
+            !(request->peer.roles & members[i].roles))
+            return sso_fail(err, SSO_FORBIDDEN, "%s is for %s administrators", members[i].name,
+                            members[i].whose);
+    }
+    return SSO_OK;
+}

@@ -55,4 +55,9 @@ enum sso_code system_enabled_check(const struct policy *policy, const struct set
 enum sso_code system_enabled_read(struct store_tx *tx, const struct policy *policy,
                                   struct sso_error *err) __attribute__((warn_unused_result));
 
+/* Whether somebody may act with nothing but a ticket, and for how long, is for those who run the
+ * system: SSO_FORBIDDEN where `body` says something of it and the caller is none of them. */
+enum sso_code ticket_members_allowed(const struct request *request, const json_t *body,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
+
 #endif

@@ -4,9 +4,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/clock.h"
 #include "common/encode.h"
 #include "common/json.h"
 #include "common/san.h"
+
+#define MINUTE_MS 60000
 
 bool application_name_is_valid(const char *name)
 {
@@ -41,18 +44,25 @@ static json_t *users_json(const struct application *application)
     return users;
 }
 
+static json_t *lifetime_json(const struct application *application)
+{
+    int64_t minutes = application->ticket_lifetime_ms / MINUTE_MS;
+    return minutes == 0 ? json_null() : json_integer(minutes);
+}
+
 json_t *application_json(const struct application *application)
 {
-    return json_pack(
-        "{s:s,s:s,s:o,s:o,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o}", "name", application->name,
-        "type", application_type_name(application->type), "description",
-        json_text_or_null(application->description), "contact",
-        json_text_or_null(application->contact), "enabled", application->enabled, "cache",
-        application->cached, "allow_tickets", application->tickets_allowed, "validate_tickets",
-        application->tickets_validated, "fields", fields_json(application), "admins",
-        json_text_or_null(application->admins), "users", users_json(application), "readers",
-        json_text_or_null(application->readers), "created", json_time(application->created_ms),
-        "updated", json_time(application->updated_ms));
+    return json_pack("{s:s,s:s,s:o,s:o,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "name",
+                     application->name, "type", application_type_name(application->type),
+                     "description", json_text_or_null(application->description), "contact",
+                     json_text_or_null(application->contact), "enabled", application->enabled,
+                     "cache", application->cached, "allow_tickets", application->tickets_allowed,
+                     "validate_tickets", application->tickets_validated, "ticket_lifetime_minutes",
+                     lifetime_json(application), "fields", fields_json(application), "admins",
+                     json_text_or_null(application->admins), "users", users_json(application),
+                     "readers", json_text_or_null(application->readers), "created",
+                     json_time(application->created_ms), "updated",
+                     json_time(application->updated_ms));
 }
 
 /* Absent: *out stays as it is. Null or "": it becomes "". */
@@ -135,6 +145,23 @@ static enum sso_code flag_member(const json_t *body, const char *name, bool *out
     return SSO_OK;
 }
 
+/* Null: what the setting says. */
+static enum sso_code lifetime_member(const json_t *body, struct application *out,
+                                     struct sso_error *err)
+{
+    static const char name[] = "ticket_lifetime_minutes";
+    const json_t *value = json_object_get(body, name);
+    json_int_t minutes = json_integer_value(value), most = TICKET_LIFETIME_MS_MAX / MINUTE_MS;
+    if (value == NULL)
+        return SSO_OK;
+    if (!json_is_null(value) && (!json_is_integer(value) || minutes < 1 || minutes > most))
+        return sso_fail(err, SSO_BAD_REQUEST, "%s must be 1 to %lld, or null", name, most);
+    if (minutes * MINUTE_MS > out->ticket_lifetime_ms)
+        out->ticket_lifetime_since_ms = wall_clock_ms();
+    out->ticket_lifetime_ms = minutes * MINUTE_MS;
+    return SSO_OK;
+}
+
 static enum sso_code changeable_members(const json_t *body, struct application *out,
                                         struct sso_error *err)
 {
@@ -146,7 +173,8 @@ static enum sso_code changeable_members(const json_t *body, struct application *
         (rc = group_member(body, "readers", out->readers, err)) != SSO_OK ||
         (rc = flag_member(body, "cache", &out->cached, err)) != SSO_OK ||
         (rc = flag_member(body, "allow_tickets", &out->tickets_allowed, err)) != SSO_OK ||
-        (rc = flag_member(body, "validate_tickets", &out->tickets_validated, err)) != SSO_OK)
+        (rc = flag_member(body, "validate_tickets", &out->tickets_validated, err)) != SSO_OK ||
+        (rc = lifetime_member(body, out, err)) != SSO_OK)
         return rc;
     return users_member(body, out, err);
 }
@@ -194,9 +222,19 @@ static enum sso_code fields_from_json(const json_t *body, struct application *ou
 enum sso_code application_from_json(const json_t *body, struct application *out,
                                     struct sso_error *err)
 {
-    static const char *const allowed[] = {
-        "name",  "type",    "description", "contact",       "fields",           "admins",
-        "users", "readers", "cache",       "allow_tickets", "validate_tickets", NULL};
+    static const char *const allowed[] = {"name",
+                                          "type",
+                                          "description",
+                                          "contact",
+                                          "fields",
+                                          "admins",
+                                          "users",
+                                          "readers",
+                                          "cache",
+                                          "allow_tickets",
+                                          "validate_tickets",
+                                          "ticket_lifetime_minutes",
+                                          NULL};
     const char *name, *type;
     enum sso_code rc;
     if ((rc = json_only_members(body, allowed, err)) != SSO_OK ||
@@ -222,7 +260,8 @@ enum sso_code application_change_from_json(const json_t *body, struct applicatio
 {
     static const char *const allowed[] = {
         "enabled", "description", "contact",       "admins",           "users",
-        "readers", "cache",       "allow_tickets", "validate_tickets", NULL};
+        "readers", "cache",       "allow_tickets", "validate_tickets", "ticket_lifetime_minutes",
+        NULL};
     static const char *const fixed[] = {"name", "type", "fields"};
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
         if (json_object_get(body, fixed[i]) != NULL)

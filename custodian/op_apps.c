@@ -94,6 +94,7 @@ enum sso_code op_app_create(struct request *request, struct sso_error *err)
     enum sso_code rc;
     if ((rc = request_authorise(request, NULL, false, err)) != SSO_OK ||
         (rc = body_needed(request, err)) != SSO_OK ||
+        (rc = ticket_members_allowed(request, request->body, err)) != SSO_OK ||
         (rc = application_from_json(request->body, &application, err)) != SSO_OK ||
         (rc = random_bytes(application.id, sizeof application.id, err)) != SSO_OK)
         return rc;
@@ -120,19 +121,6 @@ enum sso_code op_app_show(struct request *request, struct sso_error *err)
     return reply_with(request, application_json(&application), err);
 }
 
-/* Whether somebody may act with nothing but a ticket is for those who run the system. */
-static enum sso_code flags_allowed(const struct request *request, struct sso_error *err)
-{
-    static const char *const flags[] = {"allow_tickets", "validate_tickets"};
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        if (json_object_get(request->body, flags[i]) != NULL &&
-            !(request->peer.roles & (ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN)))
-            return sso_fail(err, SSO_FORBIDDEN, "%s is for SSO and affiliate administrators",
-                            flags[i]);
-    }
-    return SSO_OK;
-}
-
 static const char *change_name(const json_t *body)
 {
     const json_t *enabled = json_object_get(body, "enabled");
@@ -148,7 +136,7 @@ enum sso_code op_app_update(struct request *request, struct sso_error *err)
     enum sso_code rc =
         application_for_request(request, request->segment[2], false, &application, err);
     if (rc != SSO_OK || (rc = body_needed(request, err)) != SSO_OK ||
-        (rc = flags_allowed(request, err)) != SSO_OK ||
+        (rc = ticket_members_allowed(request, request->body, err)) != SSO_OK ||
         (rc = application_change_from_json(request->body, &application, err)) != SSO_OK)
         return rc;
     if (request->if_match != 0 && request->if_match != application.version)

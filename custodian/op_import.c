@@ -71,7 +71,9 @@ static enum sso_code items_read(struct import *import, const json_t *apps, struc
     enum sso_code rc;
     for (size_t i = 0; i < import->application_count; i++) {
         struct application *application = &import->application[i];
-        if ((rc = application_read(json_array_get(apps, i), application, err)) != SSO_OK)
+        const json_t *item = json_array_get(apps, i);
+        if ((rc = ticket_members_allowed(import->request, item, err)) != SSO_OK ||
+            (rc = application_read(item, application, err)) != SSO_OK)
             return bad_item("apps", i, err);
         policy_tag_application(import->policy, application);
     }

@@ -160,6 +160,17 @@ static enum sso_code tickets_allowed(struct request *request, struct redemption 
     return rc;
 }
 
+/* An application's own lifetime counts from when the ticket was issued, in place of the system's.
+ * Where it has become longer since, the ticket keeps its end: it may be redeemed and forgotten. */
+static int64_t end_of(const struct ticket_claims *claims, const struct application *application)
+{
+    int64_t own_ms = claims->issued_ms + application->ticket_lifetime_ms;
+    if (application->ticket_lifetime_ms == 0 ||
+        (own_ms > claims->expires_ms && claims->issued_ms < application->ticket_lifetime_since_ms))
+        return claims->expires_ms;
+    return own_ms;
+}
+
 static enum sso_code open_ticket(struct request *request, struct redemption *redemption,
                                  struct sso_error *err)
 {
@@ -175,7 +186,7 @@ static enum sso_code open_ticket(struct request *request, struct redemption *red
     if (rc != SSO_OK)
         return rc;
     request_target(request, redemption->application.name, redemption->claims.principal);
-    if (wall_clock_ms() >= redemption->claims.expires_ms)
+    if (wall_clock_ms() >= end_of(&redemption->claims, &redemption->application))
         return sso_fail(err, SSO_TICKET_EXPIRED, "the ticket has expired");
     return SSO_OK;
 }
@@ -218,8 +229,7 @@ static enum sso_code check_user(struct request *request, struct redemption *rede
 static enum sso_code write_redeemed(struct store_tx *tx, void *context, struct sso_error *err)
 {
     const struct ticket_claims *claims = context;
-    enum sso_code rc = store_ticket_redeem(tx, claims->id, claims->expires_ms,
-                                           wall_clock_ms() - REMEMBERED_MS, err);
+    enum sso_code rc = store_ticket_redeem(tx, claims, wall_clock_ms() - REMEMBERED_MS, err);
     return rc == SSO_ALREADY_EXISTS
                ? sso_fail(err, SSO_TICKET_REPLAYED, "the ticket was redeemed before")
                : rc;

@@ -89,8 +89,8 @@ struct store_mapping_ops {
 };
 
 struct store_ticket_ops {
-    enum sso_code (*redeem)(struct store_tx *tx, const uint8_t id[static TICKET_ID_BYTES],
-                            int64_t expires_ms, int64_t forget_ms, struct sso_error *err);
+    enum sso_code (*redeem)(struct store_tx *tx, const struct ticket_claims *claims,
+                            int64_t forget_ms, struct sso_error *err);
 };
 
 struct store_credential_ops {

@@ -183,11 +183,11 @@ enum sso_code store_mapping_page(struct store_tx *tx,
     return tx->store->ops->mapping->page(tx, application_id, after, limit, out, count, err);
 }
 
-enum sso_code store_ticket_redeem(struct store_tx *tx, const uint8_t id[static TICKET_ID_BYTES],
-                                  int64_t expires_ms, int64_t forget_ms, struct sso_error *err)
+enum sso_code store_ticket_redeem(struct store_tx *tx, const struct ticket_claims *claims,
+                                  int64_t forget_ms, struct sso_error *err)
 {
     enum sso_code rc = store_must_write(tx, __func__, err);
-    return rc != SSO_OK ? rc : tx->store->ops->ticket->redeem(tx, id, expires_ms, forget_ms, err);
+    return rc != SSO_OK ? rc : tx->store->ops->ticket->redeem(tx, claims, forget_ms, err);
 }
 
 enum sso_code store_lookup(struct store_tx *tx, const char *application, const char *principal,

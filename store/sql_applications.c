@@ -166,6 +166,8 @@ void sql_read_application(struct sql_statement *s, void *out)
     application->cached = sql_read_bool(s);
     application->tickets_allowed = sql_read_bool(s);
     application->tickets_validated = sql_read_bool(s);
+    application->ticket_lifetime_ms = sql_read_integer(s, 0, TICKET_LIFETIME_MS_MAX);
+    application->ticket_lifetime_since_ms = sql_read_time(s);
     sql_read_text(s, application->description, sizeof application->description);
     sql_read_text(s, application->contact, sizeof application->contact);
     read_fields(s, application);
@@ -268,6 +270,8 @@ static enum sso_code run_with_row(struct store_tx *tx, const char *sql,
     sql_bind_integer(&s, application->cached);
     sql_bind_integer(&s, application->tickets_allowed);
     sql_bind_integer(&s, application->tickets_validated);
+    sql_bind_integer(&s, application->ticket_lifetime_ms);
+    sql_bind_integer(&s, application->ticket_lifetime_since_ms);
     sql_bind_text(&s, application->description);
     sql_bind_text(&s, application->contact);
     sql_bind_text(&s, fields);
@@ -291,9 +295,9 @@ static enum sso_code insert(struct store_tx *tx, const struct application *appli
 {
     static const char sql[] =
         "INSERT INTO applications (id, name, type, enabled, cached, tickets_allowed,"
-        " tickets_validated, description, contact, fields, admins, users, readers, created_ms,"
-        " updated_ms, version, tag)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        " tickets_validated, ticket_lifetime_ms, ticket_lifetime_since_ms, description, contact,"
+        " fields, admins, users, readers, created_ms, updated_ms, version, tag)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
     uint64_t inserted = 0;
     enum sso_code rc = run_with_row(tx, sql, application, &inserted, err);
     if (rc == SSO_OK && inserted != 1)
@@ -307,9 +311,10 @@ static enum sso_code update(struct store_tx *tx, const struct application *appli
 {
     static const char sql[] =
         "UPDATE applications SET name = ?2, type = ?3, enabled = ?4, cached = ?5,"
-        " tickets_allowed = ?6, tickets_validated = ?7, description = ?8, contact = ?9,"
-        " fields = ?10, admins = ?11, users = ?12, readers = ?13, created_ms = ?14,"
-        " updated_ms = ?15, version = ?16, tag = ?17 WHERE id = ?1 AND version = ?16 - 1";
+        " tickets_allowed = ?6, tickets_validated = ?7, ticket_lifetime_ms = ?8,"
+        " ticket_lifetime_since_ms = ?9, description = ?10, contact = ?11, fields = ?12,"
+        " admins = ?13, users = ?14, readers = ?15, created_ms = ?16, updated_ms = ?17,"
+        " version = ?18, tag = ?19 WHERE id = ?1 AND version = ?18 - 1";
     uint64_t changed = 0;
     enum sso_code rc = run_with_row(tx, sql, application, &changed, err);
     if (rc == SSO_OK && changed != 1)

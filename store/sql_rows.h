@@ -15,7 +15,8 @@
 
 #define APPLICATION_COLUMNS                                                                        \
     "a.id, a.name, a.type, a.enabled, a.cached, a.tickets_allowed, a.tickets_validated,"           \
-    " a.description, a.contact, a.fields, a.admins, a.users,"                                      \
+    " a.ticket_lifetime_ms, a.ticket_lifetime_since_ms, a.description, a.contact, a.fields, "      \
+    "a.admins, a.users,"                                                                           \
     " a.readers, a.created_ms, a.updated_ms, a.version, a.tag"
 
 #define MAPPING_COLUMNS                                                                            \

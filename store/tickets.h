@@ -9,10 +9,11 @@
 
 struct store_tx;
 
-/* SSO_ALREADY_EXISTS where the ticket was redeemed before. Forgets those that expired before
- * `forget_ms`. */
-enum sso_code store_ticket_redeem(struct store_tx *tx, const uint8_t id[static TICKET_ID_BYTES],
-                                  int64_t expires_ms, int64_t forget_ms, struct sso_error *err)
+/* SSO_ALREADY_EXISTS where the ticket was redeemed before. It is remembered until no application
+ * would take it any more: its own end, or the longest lifetime of an application after it was
+ * issued. Forgets those whose end was before `forget_ms`. */
+enum sso_code store_ticket_redeem(struct store_tx *tx, const struct ticket_claims *claims,
+                                  int64_t forget_ms, struct sso_error *err)
     __attribute__((warn_unused_result));
 
 #endif

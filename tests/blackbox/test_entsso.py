@@ -14,7 +14,7 @@ APPLICATIONS = """<?xml version="1.0"?>
     <field ordinal="2" label="Client" masked="no"/>
     <field ordinal="1" label="Password" masked="Yes"/>
     <flags groupApp="no" configStoreApp="no" allowTickets="yes" validateTickets="yes"
-           timeoutTickets="yes" enableApp="yes" windowsInitiatedSSO="yes" disableCredCache="yes"
+           timeoutTickets="yes" appTicketTimeout="7" enableApp="yes" windowsInitiatedSSO="yes" disableCredCache="yes"
            adminAccountSame="yes"/>
   </application>
   <Application NAME="Shared">
@@ -75,6 +75,7 @@ def test_all_of_it(initialised, files):
     assert payroll["users"] == ["hr", "managers"] and payroll["admins"] == "hr-admins"
     assert payroll["fields"] == [{"label": "Password", "masked": True}, {"label": "Client", "masked": False}]
     assert payroll["allow_tickets"] and payroll["validate_tickets"] and not payroll["cache"]
+    assert payroll["ticket_lifetime_minutes"] == 7 and apps["Shared"]["ticket_lifetime_minutes"] is None
     assert apps["Shared"]["type"] == "group" and not apps["Shared"]["enabled"]
     assert apps["Store"]["type"] == "config" and len(apps["Store"]["fields"]) == 2
     mapping = it.api("GET", "/v1/apps/SAP.Payroll/mappings/anna", status=200).json
@@ -92,9 +93,9 @@ def test_nothing_half(initialised, files):
     it = initialised.start()
     it.create_app("store")
     before = state(it)
-    refused = it.sso("import-entsso", files("m.xml", MAPPINGS), files("s.xml", SETTINGS),
-                     files("a.xml", APPLICATIONS), "--map", files.map, check=1)
-    assert refused.problem["code"] == "already_exists" and "apps[2]" in refused.problem["detail"]
+    a_xml = files("a.xml", APPLICATIONS)
+    refused = it.sso("import-entsso", files("m.xml", MAPPINGS), files("s.xml", SETTINGS), a_xml, "--map", files.map, check=1)
+    assert refused.problem["code"] == "already_exists" and f"{a_xml}:19: apps[2]" in refused.problem["detail"]
     assert state(it) == before
 
 
@@ -163,3 +164,16 @@ def test_bad_bodies_change_nothing(shared, body):
     reply = shared.api("POST", "/v1/apps:import", body)
     assert reply.status in (400, 404), reply
     assert json.dumps(state(shared)) == json.dumps(before)
+
+
+def test_tickets_of_an_application_live_by_its_own_time(initialised, files):
+    """Whole minutes from 1 to 525,600, said by who runs the system; without an end there are none."""
+    it = initialised.start()
+    text = """<sso><application name="a"><field ordinal="0" label="u"/><field ordinal="1" label="p"/>
+<flags allowTickets="yes" timeoutTickets="no" appTicketTimeout="%s"/></application></sso>"""
+    for wrong in ("0", "525601", "5m", ""):
+        refused = it.sso("import-entsso", files("a.xml", text % wrong), "--map", files.map, check=1)
+        assert "a.xml:2: <flags> appTicketTimeout" in refused.err
+    done = it.sso("import-entsso", files("a.xml", text % "525600"), "--map", files.map, check=0)
+    assert [note["detail"] for note in done.json["notes"]] == ["timeoutTickets is left out: tickets always expire here"]
+    assert it.sso("app", "show", "a", check=0).json["ticket_lifetime_minutes"] == 525600

@@ -1,24 +1,23 @@
 """Tickets: issued for oneself, redeemed once by an application's administrators; each wrong one has
 its own code."""
 
-import os
 import subprocess
-import time
 
 import pytest
 
 from installation import Installation, wait_for
+from preloads import MovedClock, preload
 
 
 class House:
-    def __init__(self, installation, people):
+    def __init__(self, installation, people, environment=None):
         self.it = installation
         self.users, admins = people.group("users"), people.group("admins")
         self.user, self.other, self.admin = people.user(self.users), people.user(self.users), people.user(admins)
         self.stranger = people.user()
         installation.init()
         installation.config.chmod(0o644)
-        installation.start()
+        installation.start(environment=environment)
         installation.create_app("app", users=self.users, admins=admins)
         installation.create_app("strict", users=self.users, admins=admins)
         for app in ("app", "strict"):
@@ -51,6 +50,19 @@ def house(people):
     installation = Installation()
     try:
         yield House(installation, people)
+    finally:
+        installation.close()
+
+
+@pytest.fixture(scope="module")
+def clocked(people):
+    """A house whose wall clock can be moved."""
+    installation, shim = Installation(), preload("moved_clock")
+    clock = MovedClock(installation)
+    try:
+        house = House(installation, people, {"LD_PRELOAD": shim, "MOVED_CLOCK": str(clock.path)})
+        house.clock = clock
+        yield house
     finally:
         installation.close()
 
@@ -204,10 +216,84 @@ def test_the_audit_and_the_tool(house):
     assert last[-1]["target"] == f"app/{house.user.pw_name}" and last[-1]["actor"] == house.admin.pw_name
 
 
-@pytest.mark.skipif(not os.environ.get("SSO_HSM_LONG"), reason="waits for more than a minute")
-def test_expired(house):
+def test_expired(clocked):
+    """By the system's lifetime, or in its place by that of the application."""
+    house, it, clock, app = clocked, clocked.it, clocked.clock, "/v1/apps/app"
     house.allow()
-    house.it.sso("settings", "set", "tickets.lifetime=1m", check=0)
+
+    def after(seconds, **fields):
+        """What a ticket gives so long after it was issued."""
+        if fields:
+            it.api("PATCH", app, fields, status=200)
+        ticket = house.ticket()
+        clock.move(seconds)
+        return house.redeem(ticket)
+
+    assert after(110).status == 200
+    assert after(130).code == "ticket_expired"
+    it.sso("settings", "set", "tickets.lifetime=1m", check=0)
+    assert after(70).code == "ticket_expired"
+    assert after(70, ticket_lifetime_minutes=5).status == 200, "its own, and longer"
+    assert after(310).code == "ticket_expired"
+    it.sso("settings", "set", "tickets.lifetime=10m", check=0)
+    assert after(310).code == "ticket_expired", "its own, and shorter"
+    assert after(310, ticket_lifetime_minutes=None).status == 200, "the system's again"
     ticket = house.ticket()
-    time.sleep(62)
-    assert house.redeem(ticket).code == "ticket_expired"
+    it.api("PATCH", app, {"ticket_lifetime_minutes": 1}, status=200)
+    clock.move(70)
+    assert house.redeem(ticket).code == "ticket_expired", "shorter at once"
+
+
+def test_no_ticket_lives_again(clocked):
+    """A ticket that was redeemed is remembered for as long as any application would take it; where a
+    lifetime becomes longer later, that counts for tickets from then on."""
+    house, it, clock = clocked, clocked.it, clocked.clock
+    house.allow()
+    it.sso("settings", "set", "tickets.lifetime=2m", check=0)
+    it.api("PATCH", "/v1/apps/app", {"ticket_lifetime_minutes": None}, status=200)
+    it.api("PATCH", "/v1/apps/strict", {"ticket_lifetime_minutes": 525600}, status=200)
+    long, short = house.ticket(), house.ticket()
+    assert house.redeem(long).status == 200
+    clock.move(200 * 86400)
+    assert house.redeem(house.ticket()).status == 200, "what is over is forgotten now"
+    assert house.redeem(long, app="strict", sender=house.user.pw_name).code == "ticket_replayed"
+    it.api("PATCH", "/v1/apps/app", {"ticket_lifetime_minutes": 525600}, status=200)
+    assert house.redeem(short).code == "ticket_expired", "it is older than that"
+    assert house.redeem(short, app="strict", sender=house.user.pw_name).status == 200
+    again = house.ticket()
+    clock.move(200 * 86400)
+    assert house.redeem(again).status == 200
+
+
+def test_who_says_how_long(house, people):
+    house.allow()
+    it, group = house.it, people.group("affiliates")
+    affiliate = people.user(group)
+    it.write_config(roles={"affiliate_admins": group})
+    it.restart()
+    path = "/v1/apps/app"
+    for person in (house.admin, affiliate):
+        refused = it.api("PATCH", path, {"ticket_lifetime_minutes": 5}, uid=person.pw_uid)
+        assert refused.status == 403 and refused.code == "forbidden"
+    assert it.api("PATCH", path, {"allow_tickets": True}, uid=affiliate.pw_uid).status == 200
+    fields = [{"label": "password", "masked": True}]
+    for body in ({"name": "new", "type": "individual", "fields": fields, "ticket_lifetime_minutes": 5},):
+        assert it.api("POST", "/v1/apps", body, uid=affiliate.pw_uid).status == 403
+        assert it.api("POST", "/v1/apps:import", {"apps": [body]}, uid=affiliate.pw_uid).status == 403
+    for wrong in (0, 525601, -1, 1.5, "5m", True, []):
+        assert it.api("PATCH", path, {"ticket_lifetime_minutes": wrong}).code == "bad_request", wrong
+    made = it.sso("app", "update", "app", "--ticket-lifetime", "2h", check=0).json
+    assert made["ticket_lifetime_minutes"] == 120
+    shown = it.sso("app", "show", "app", as_json=False, check=0).out
+    assert "tickets      yes, validated no, lifetime 120 minutes" in shown and "cache        yes" in shown
+    for wrong in ("90s", "0m", "soon", ""):
+        it.sso("app", "update", "app", "--ticket-lifetime", wrong, check=2)
+    it.sso("app", "update", "app", "--ticket-lifetime", "366d", check=1)
+    assert it.sso("app", "update", "app", "--ticket-lifetime", "default", check=0).json["ticket_lifetime_minutes"] is None
+    with it.sql() as database:
+        database.execute("UPDATE applications SET ticket_lifetime_ms = 60000 WHERE name = 'app'")
+    try:
+        assert it.api("GET", path).code == "policy_tampered"
+    finally:
+        with it.sql() as database:
+            database.execute("UPDATE applications SET ticket_lifetime_ms = 0 WHERE name = 'app'")

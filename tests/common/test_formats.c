@@ -110,6 +110,8 @@ static void tag_of_an_application(void **state)
                               .enabled = true,
                               .cached = true,
                               .tickets_validated = true,
+                              .ticket_lifetime_ms = 60000,
+                              .ticket_lifetime_since_ms = 900,
                               .description = "d",
                               .contact = "c",
                               .field = {{"user", false}, {"password", true}},
@@ -124,7 +126,7 @@ static void tag_of_an_application(void **state)
     memset(row.id, 9, sizeof row.id);
     policy_tag_application(&policy, &row);
     check_hex(row.tag, sizeof row.tag,
-              "b1d02bc095b7eb0867231b7f8c0993f11ffdd5390b2a8ce5981bd80ba4e6a1dd");
+              "557cae7d32989dd63e360cdd304d8f622d8485b54d49bbfd557b027bc166a9d7");
 }
 
 static void tag_of_a_mapping(void **state)

@@ -93,6 +93,8 @@ static void an_application_is_covered_whole(void **state)
                                             COVERED(application, cached),
                                             COVERED(application, tickets_allowed),
                                             COVERED(application, tickets_validated),
+                                            COVERED(application, ticket_lifetime_ms),
+                                            COVERED(application, ticket_lifetime_since_ms),
                                             COVERED(application, description),
                                             COVERED(application, contact),
                                             COVERED(application, field[0].label),

@@ -49,7 +49,7 @@ static void fill_records(struct store_tx *tx)
     struct quarantine_entry entry = {.row_id = {1}, .generation = 1, .code = SSO_ROW_CORRUPT};
     struct exposed_row exposed = {.row_id = {1}, .born = 1, .renewed_ms = 9};
     struct audit_base base = {.last = {.node = "n2", .number = 3}, .signature = 1, .time_ms = 2};
-    uint8_t ticket[TICKET_ID_BYTES] = {5};
+    struct ticket_claims ticket = {.id = {5}, .expires_ms = 100};
     assert_ok(store_audit_append(tx, records, 2, &err));
     strcpy(signature.head[0].node, "n1");
     assert_ok(store_audit_signature_insert(tx, &signature, &err));
@@ -57,7 +57,7 @@ static void fill_records(struct store_tx *tx)
     assert_ok(store_rotation_insert(tx, &rotation, &err));
     assert_ok(store_quarantine_put(tx, &entry, &err));
     assert_ok(store_exposed_put(tx, &exposed, &err));
-    assert_ok(store_ticket_redeem(tx, ticket, 100, 1, &err));
+    assert_ok(store_ticket_redeem(tx, &ticket, 1, &err));
 }
 
 /* A row in every table: `rows` of a copy tells. */

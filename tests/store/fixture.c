@@ -118,6 +118,8 @@ struct application sample_application(uint8_t id, const char *name)
         .enabled = true,
         .cached = true,
         .tickets_validated = true,
+        .ticket_lifetime_ms = 300000,
+        .ticket_lifetime_since_ms = 7,
         .description = "what it is for, \"quoted\"",
         .contact = "zoë@example.org",
         .field = {{"user", false}, {"pass\"word", true}, {"größe", true}},

@@ -142,6 +142,8 @@ CREATE TABLE applications (
     cached      bigint NOT NULL,
     tickets_allowed   bigint NOT NULL,
     tickets_validated bigint NOT NULL,
+    ticket_lifetime_ms       bigint NOT NULL, -- 0: as the setting says
+    ticket_lifetime_since_ms bigint NOT NULL,
     description text COLLATE "C" NOT NULL,
     contact     text COLLATE "C" NOT NULL,
     fields      text COLLATE "C" NOT NULL, -- JSON: [{"label":"…","masked":true}, …]

@@ -139,6 +139,8 @@ CREATE TABLE applications (
     cached      INTEGER NOT NULL,
     tickets_allowed   INTEGER NOT NULL,
     tickets_validated INTEGER NOT NULL,
+    ticket_lifetime_ms       INTEGER NOT NULL, -- 0: as the setting says
+    ticket_lifetime_since_ms INTEGER NOT NULL,
     description TEXT    NOT NULL,
     contact     TEXT    NOT NULL,
     fields      TEXT    NOT NULL, -- JSON: [{"label":"…","masked":true}, …]
