@@ -1,4 +1,4 @@
-#include "custodian/committer.h"
+#include "custodian/committer_job.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -17,22 +17,6 @@
  * costs much the same for one as for hundreds, and empties the caches of all who read. */
 #define POSTED_GATHER_MS 50
 
-struct job {
-    committer_write write;
-    void *context;
-    struct audit_record *records;
-    size_t record_count;
-    struct sso_error error; /* the outcome */
-    bool refused;           /* the write was undone: its records carry its code */
-    bool done;
-    /* Where nobody waits: called at the end, and then the committer frees the job. */
-    committer_done tell;
-    void *tell_context;
-    bool posted;             /* counted in committer->posted */
-    struct audit_record own; /* of a posted job */
-    struct job *next;
-};
-
 struct committer {
     struct store *store;
     char node[65];
@@ -48,57 +32,6 @@ struct committer {
     struct sso_error barred; /* why nothing may be changed; SSO_OK: it may */
     struct sso_error chain;  /* is what audit-head knows still there? changed by the thread only */
 };
-
-/* What the transaction appends to the chain: copies, so that a try that fails leaves the jobs'
- * records as they were. */
-struct chain {
-    struct audit_record *record;
-    struct audit_record **origin;
-    size_t count;
-};
-
-static void chain_free(struct chain *chain)
-{
-    free(chain->record);
-    free(chain->origin);
-    *chain = (struct chain){0};
-}
-
-static void complete_record(const struct committer *committer, const struct job *job,
-                            struct audit_record *record, int64_t now_ms)
-{
-    snprintf(record->node, sizeof record->node, "%s", committer->node);
-    if (record->time_ms == 0)
-        record->time_ms = now_ms;
-    if (job->refused || record->outcome[0] == '\0')
-        snprintf(record->outcome, sizeof record->outcome, "%s",
-                 job->refused ? sso_code_facts(job->error.code)->name : "ok");
-}
-
-static enum sso_code chain_of(const struct committer *committer, struct job *jobs,
-                              struct chain *chain, struct sso_error *err)
-{
-    size_t most = 0;
-    for (const struct job *job = jobs; job != NULL; job = job->next)
-        most += job->record_count;
-    if (most == 0)
-        return SSO_OK;
-    chain->record = calloc(most, sizeof *chain->record);
-    chain->origin = calloc(most, sizeof *chain->origin);
-    if (chain->record == NULL || chain->origin == NULL)
-        return sso_fail(err, SSO_NO_MEMORY, "no memory for audit records");
-    int64_t now_ms = wall_clock_ms();
-    for (struct job *job = jobs; job != NULL; job = job->next) {
-        for (size_t i = 0; i < job->record_count; i++) {
-            if (job->records[i].operation[0] == '\0')
-                continue;
-            chain->origin[chain->count] = &job->records[i];
-            chain->record[chain->count] = job->records[i];
-            complete_record(committer, job, &chain->record[chain->count++], now_ms);
-        }
-    }
-    return SSO_OK;
-}
 
 /* On a database that is older than what this node has seen nothing is changed. */
 static enum sso_code went_back(struct committer *committer, struct sso_error *err)
@@ -168,13 +101,13 @@ static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, 
     if (rc != SSO_OK)
         return rc;
     for (struct job *job = jobs; job != NULL; job = job->next) {
-        job->refused = false;
-        job->error = (struct sso_error){0};
-        rc = job->write != NULL ? run_write(committer, tx, job, err) : SSO_OK;
+        job->refused = job->verdict.code != SSO_OK;
+        job->error = job->verdict;
+        rc = job->write != NULL && !job->refused ? run_write(committer, tx, job, err) : SSO_OK;
         if (rc != SSO_OK)
             return rc;
     }
-    rc = chain_of(committer, jobs, chain, err);
+    rc = chain_of(committer->node, jobs, chain, err);
     if (rc != SSO_OK || chain->count == 0)
         return rc;
     /* One call for all: the chain's head is read once. */
@@ -184,19 +117,25 @@ static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, 
                : journal_before_commit(&committer->journal, &chain->record[chain->count - 1], err);
 }
 
-/* *undone: of a failure a job may be to blame, and nothing was done. Else the database is, and no
- * job fares better; or the commit failed, which may have taken place, so that nothing is done
- * again. */
-static enum sso_code commit_jobs(struct committer *committer, struct job *jobs, bool *undone,
-                                 struct sso_error *err)
+struct attempt {
+    /* Of a failure a job may be to blame, and nothing was done. Else the database is, and no job
+     * fares better; or the commit failed, which may have taken place, so that nothing is done
+     * again. */
+    bool undone;
+    bool refused; /* what a job wrote cannot stand: what it belongs to is gone since */
+};
+
+static enum sso_code commit_jobs(struct committer *committer, struct job *jobs,
+                                 struct attempt *attempt, struct sso_error *err)
 {
     struct chain chain = {0};
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(committer->store, STORE_WRITE, &tx, err);
-    *undone = rc == SSO_OK;
+    *attempt = (struct attempt){.undone = rc == SSO_OK};
     if (rc == SSO_OK && (rc = run_jobs(committer, tx, jobs, &chain, err)) == SSO_OK) {
         rc = store_commit(&tx, err);
-        *undone = rc != SSO_DATABASE_UNAVAILABLE;
+        attempt->undone = rc != SSO_DATABASE_UNAVAILABLE;
+        attempt->refused = rc == SSO_VERSION_CONFLICT;
         if (rc != SSO_OK && chain.count > 0)
             journal_withdraw(&committer->journal, &chain.record[chain.count - 1]);
     }
@@ -221,16 +160,21 @@ static void fail_jobs(struct job *jobs, const struct sso_error *why)
     }
 }
 
-/* Each in a transaction of its own, so that one cannot fail the others. */
+/* Each in a transaction of its own, so that one cannot fail the others. What is refused only at the
+ * commit is done again without the write, for its record. */
 static void do_each(struct committer *committer, struct job *jobs, struct sso_error *problem)
 {
-    bool undone = true;
+    struct attempt attempt = {.undone = true};
     enum sso_code rc = SSO_OK;
     for (struct job *job = jobs, *next; job != NULL; job = next) {
         next = job->next;
         job->next = NULL;
-        if (undone)
-            rc = commit_jobs(committer, job, &undone, problem);
+        if (attempt.undone)
+            rc = commit_jobs(committer, job, &attempt, problem);
+        if (rc != SSO_OK && attempt.refused) {
+            job->verdict = *problem;
+            rc = commit_jobs(committer, job, &attempt, problem);
+        }
         if (rc != SSO_OK)
             fail_jobs(job, problem);
         job->next = next;
@@ -243,9 +187,9 @@ static void do_each(struct committer *committer, struct job *jobs, struct sso_er
 static void do_jobs(struct committer *committer, struct job *jobs)
 {
     struct sso_error problem = {0};
-    bool undone;
-    enum sso_code rc = commit_jobs(committer, jobs, &undone, &problem);
-    if (rc != SSO_OK && undone && jobs->next != NULL)
+    struct attempt attempt;
+    enum sso_code rc = commit_jobs(committer, jobs, &attempt, &problem);
+    if (rc != SSO_OK && attempt.undone && (jobs->next != NULL || attempt.refused))
         do_each(committer, jobs, &problem);
     else if (rc != SSO_OK)
         fail_jobs(jobs, &problem);

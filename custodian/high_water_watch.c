@@ -24,8 +24,10 @@ static enum sso_code compare(struct custodian *custodian, struct sso_error *err)
         return SSO_OK;
     if (rc != SSO_OK)
         return sso_fail(err, rc, "%s", problem.detail);
+    const struct policy *policy =
+        custodian->policy.key.length_bytes == POLICY_KEY_BYTES ? &custodian->policy : NULL;
     rc = store_begin(custodian->store, STORE_READ, &tx, err);
-    return rc == SSO_OK ? store_high_water_check(tx, &marks, custodian->node, err) : rc;
+    return rc == SSO_OK ? store_high_water_check(tx, &marks, custodian->node, policy, err) : rc;
 }
 
 static void publish(struct custodian *custodian, const struct sso_error *verdict)

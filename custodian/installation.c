@@ -431,6 +431,7 @@ enum sso_code installation_refresh(struct custodian *custodian, struct sso_error
     struct snapshot now = {0};
     struct sso_error problem = {0};
     pthread_mutex_lock(&custodian->refreshing);
+    bool knew = custodian->policy_known;
     enum sso_code rc = installation_open_database(custodian, &problem);
     if (rc == SSO_OK)
         rc = high_water_look(custodian, &problem);
@@ -438,6 +439,8 @@ enum sso_code installation_refresh(struct custodian *custodian, struct sso_error
         rc = snapshot_read(custodian->store, &now, &problem);
     if (rc == SSO_OK) {
         rc = take_up(custodian, &now, &problem);
+        if (rc == SSO_OK && !knew) /* now it is seen what carries a tag */
+            rc = high_water_look(custodian, &problem);
         high_water_keep(custodian);
     } else if (rc == SSO_NO_MASTER_SECRET || rc == SSO_POLICY_TAMPERED ||
                rc == SSO_DATABASE_OF_OTHER_SYSTEM)

@@ -27,13 +27,15 @@ static enum severity severity_now(struct custodian *custodian, json_t **events)
     return custodian_ready(custodian, NULL) == SSO_OK ? severity : SEVERITY_ERROR;
 }
 
+/* Without its row there is nothing that could be decrypted, and nowhere to write. */
 static json_t *health_json(struct custodian *custodian, enum severity *severity)
 {
     json_t *events = NULL;
     *severity = severity_now(custodian, &events);
+    bool rows = event_age_ms(custodian->events, EVENT_DATABASE_UNAVAILABLE) < 0;
     return json_pack("{s:s,s:b,s:b,s:s,s:o}", "status", status_name(*severity), "encrypt",
-                     (int)atomic_load(&custodian->can_encrypt), "decrypt",
-                     (int)atomic_load(&custodian->can_decrypt), "role",
+                     (int)(rows && atomic_load(&custodian->can_encrypt)), "decrypt",
+                     (int)(rows && atomic_load(&custodian->can_decrypt)), "role",
                      custodian->config->hsm_count > 0 ? "master" : "sso_server", "events", events);
 }
 

@@ -9,6 +9,7 @@
 #include "custodian/custodian.h"
 #include "custodian/metrics.h"
 #include "custodian/rotation_manager.h"
+#include "custodian/supervision.h"
 
 #define ADMINS (ROLE_SSO_ADMIN | ROLE_AFFILIATE_ADMIN)
 #define APP_ADMINS (ADMINS | ROLE_APP_ADMIN)
@@ -282,6 +283,8 @@ static void answer_problem(struct request *request, const struct sso_error *prob
         if (!(request->peer.roles & (ROLE_SSO_ADMIN | ROLE_AUDITOR)))
             detail = "the service cannot do this now; its log tells why, under this request id";
     }
+    if (code == SSO_DATABASE_UNAVAILABLE && request->custodian->supervision != NULL)
+        supervision_database_failed(request->custodian->supervision, problem->detail);
     request_problem(request, code, code == SSO_FORBIDDEN ? FORBIDDEN_TEXT : detail);
 }
 

@@ -22,6 +22,9 @@
 #define ABILITY_DEADLINE_MS 5000
 /* While a token or an ability is gone, so that its return is soon seen. */
 #define TROUBLE_INTERVAL_MS 250
+/* What requests met stays told for so long after the last of them, though a look finds the database
+ * well: a write may fail where a read does not. */
+#define DATABASE_FAILED_MS 1000
 
 struct supervision {
     struct custodian *custodian;
@@ -144,7 +147,9 @@ static void tell_of_refresh(struct custodian *custodian, enum sso_code rc, const
 {
     bool unknown = rc == SSO_DATABASE_UNAVAILABLE && custodian_committer(custodian) == NULL &&
                    !remembers_a_system(custodian->config);
-    raise_while(custodian, EVENT_DATABASE_UNAVAILABLE, rc == SSO_DATABASE_UNAVAILABLE, detail);
+    if (rc == SSO_DATABASE_UNAVAILABLE ||
+        event_age_ms(custodian->events, EVENT_DATABASE_UNAVAILABLE) >= DATABASE_FAILED_MS)
+        raise_while(custodian, EVENT_DATABASE_UNAVAILABLE, rc == SSO_DATABASE_UNAVAILABLE, detail);
     raise_while(custodian, EVENT_WRONG_MASTER_SECRET, rc == SSO_WRONG_MASTER_SECRET, detail);
     raise_while(custodian, EVENT_NO_MASTER_SECRET, rc == SSO_NO_MASTER_SECRET || unknown,
                 unknown ? "no master secret is known: there is no database yet; a new installation "
@@ -286,9 +291,10 @@ static uint64_t interval_of(struct custodian *custodian)
 
 static bool in_trouble(struct custodian *custodian)
 {
-    static const enum event signs[] = {EVENT_HSM_UNAVAILABLE,   EVENT_PIN_REFUSED,
-                                       EVENT_ENCRYPT_FAILED,    EVENT_DECRYPT_FAILED,
-                                       EVENT_AUDIT_UNAVAILABLE, EVENT_DATABASE_WENT_BACK};
+    static const enum event signs[] = {EVENT_DATABASE_UNAVAILABLE, EVENT_HSM_UNAVAILABLE,
+                                       EVENT_PIN_REFUSED,          EVENT_ENCRYPT_FAILED,
+                                       EVENT_DECRYPT_FAILED,       EVENT_AUDIT_UNAVAILABLE,
+                                       EVENT_DATABASE_WENT_BACK};
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
         if (event_age_ms(custodian->events, signs[i]) >= 0)
             return true;
@@ -305,13 +311,20 @@ static bool is_unsure(struct custodian *custodian)
            custodian_went_back(custodian, NULL) != SSO_OK;
 }
 
+static bool is_poll_due(struct supervision *self, bool woken, int64_t now_ms)
+{
+    struct custodian *custodian = self->custodian;
+    return woken || self->backoff_ms != 0 || now_ms >= self->next_poll_ms || is_unsure(custodian) ||
+           event_age_ms(custodian->events, EVENT_DATABASE_UNAVAILABLE) >= 0;
+}
+
 /* One round; returns for how long to sleep. */
 static uint64_t look(struct supervision *self, bool woken)
 {
     struct custodian *custodian = self->custodian;
     struct sso_error problem = {0};
     int64_t now_ms = boot_clock_ms();
-    if (woken || self->backoff_ms != 0 || now_ms >= self->next_poll_ms || is_unsure(custodian)) {
+    if (is_poll_due(self, woken, now_ms)) {
         enum sso_code rc = installation_refresh(custodian, &problem);
         self->next_poll_ms = now_ms + (int64_t)interval_of(custodian);
         tell_of_refresh(custodian, code_for_events(rc), problem.detail);
@@ -407,6 +420,15 @@ void supervision_wake(struct supervision *supervision)
     supervision->woken = true;
     pthread_cond_broadcast(&supervision->changed);
     pthread_mutex_unlock(&supervision->lock);
+}
+
+void supervision_database_failed(struct supervision *supervision, const char *why)
+{
+    struct event_board *events = supervision->custodian->events;
+    bool known = event_age_ms(events, EVENT_DATABASE_UNAVAILABLE) >= 0;
+    event_raise(events, EVENT_DATABASE_UNAVAILABLE, "%s", why);
+    if (!known)
+        supervision_wake(supervision);
 }
 
 void supervision_stop(struct supervision **supervision)

@@ -18,4 +18,7 @@ void supervision_stop(struct supervision **supervision);
 /* Something may have changed (a PIN was reset): look now. */
 void supervision_wake(struct supervision *supervision);
 
+/* A request found the database away: health says so from now on, and supervision looks at once. */
+void supervision_database_failed(struct supervision *supervision, const char *why);
+
 #endif

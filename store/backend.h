@@ -9,6 +9,7 @@
 /* A back end's own structs begin with these. */
 struct store {
     const struct store_ops *ops;
+    bool commit_unknown; /* of the last write transaction: no answer came */
 };
 struct store_tx {
     struct store *store;

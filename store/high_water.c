@@ -106,19 +106,31 @@ enum sso_code store_high_water_marks(const char *state_directory, const char *no
     return SSO_OK;
 }
 
-/* What was the end of a chain that nobody has lengthened since may be pruned by now. Where a chain
- * begins is under no tag, so of our own this counts only for the very record. */
+/* Whom a check trusts. */
+struct checker {
+    const char *node;
+    const struct policy *policy; /* NULL: the key is not known (yet) */
+};
+
+static bool is_base_trusted(const struct checker *checker, const struct audit_base *base)
+{
+    return checker->policy == NULL ||
+           policy_check_audit_base(checker->policy, base, NULL) == SSO_OK;
+}
+
+/* What was the end of a chain that nobody has lengthened since may be pruned by now; of our own
+ * chain only the very record. */
 static enum sso_code was_pruned(struct store_tx *tx, const struct audit_head *head,
-                                const char *node, bool *pruned, struct sso_error *err)
+                                const struct checker *checker, bool *pruned, struct sso_error *err)
 {
     struct audit_base *base = NULL;
     size_t count = 0;
     enum sso_code rc = store_audit_base_list(tx, &base, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++) {
         const struct audit_head *last = &base[i].last;
-        if (strcmp(last->node, head->node) != 0)
+        if (strcmp(last->node, head->node) != 0 || !is_base_trusted(checker, &base[i]))
             continue;
-        *pruned = (last->number > head->number && strcmp(head->node, node) != 0) ||
+        *pruned = (last->number > head->number && strcmp(head->node, checker->node) != 0) ||
                   (last->number == head->number &&
                    memcmp(last->hash, head->hash, sizeof last->hash) == 0);
     }
@@ -127,8 +139,10 @@ static enum sso_code was_pruned(struct store_tx *tx, const struct audit_head *he
 }
 
 enum sso_code store_high_water_check(struct store_tx *tx, const struct high_water *marks,
-                                     const char *node, struct sso_error *err)
+                                     const char *node, const struct policy *policy,
+                                     struct sso_error *err)
 {
+    const struct checker checker = {node, policy};
     HIGH_WATER_AUTO now = {0};
     static const uint8_t none[SYSTEM_ID_BYTES];
     enum sso_code rc = store_high_water_read(tx, &now, err);
@@ -140,7 +154,7 @@ enum sso_code store_high_water_check(struct store_tx *tx, const struct high_wate
         bool holds = false;
         rc = store_audit_holds(tx, head, &holds, err);
         if (rc == SSO_OK && !holds)
-            rc = was_pruned(tx, head, node, &holds, err);
+            rc = was_pruned(tx, head, &checker, &holds, err);
         if (rc == SSO_OK && !holds)
             rc = sso_fail(err, SSO_DATABASE_WENT_BACK,
                           "the database is older than what this node has seen: record %llu of the "

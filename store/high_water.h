@@ -25,11 +25,11 @@ enum sso_code store_high_water_marks(const char *state_directory, const char *no
                                      struct high_water *out, struct sso_error *err)
     __attribute__((warn_unused_result));
 /* SSO_DATABASE_WENT_BACK where the database is below a mark or lacks the end of a chain that was
- * seen, pruned ones of other nodes than `node` apart. Read the marks before the transaction begins.
- */
+ * seen, pruned ones of other nodes than `node` apart: where `policy` is not NULL, those whose row
+ * says so under its tag. Read the marks before the transaction begins. */
 enum sso_code store_high_water_check(struct store_tx *tx, const struct high_water *marks,
-                                     const char *node, struct sso_error *err)
-    __attribute__((warn_unused_result));
+                                     const char *node, const struct policy *policy,
+                                     struct sso_error *err) __attribute__((warn_unused_result));
 
 /* The number that the next generation gets. SSO_INTERNAL: there is none left. */
 enum sso_code store_generation_next(struct store_tx *tx, uint32_t *number, struct sso_error *err)

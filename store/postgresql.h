@@ -126,11 +126,11 @@ void postgresql_disconnect(struct postgresql_connection **connection);
 /* Is an idle connection still one, as far as can be seen without asking the server, and set up for
  * the lease as it is now? */
 bool postgresql_is_alive(struct postgresql_connection *connection);
+
+/* --- postgresql_exchange.c --- */
 /* Statements without parameters and results, outside any transaction of the store's. */
 enum sso_code postgresql_execute(struct postgresql_connection *connection, const char *sql,
                                  struct sso_error *err);
-
-/* --- postgresql_exchange.c --- */
 struct postgresql_query {
     const char *sql;                      /* without parameters and results … */
     struct postgresql_prepared *prepared; /* … or this, bound … */

@@ -96,12 +96,14 @@ static enum sso_code set_up(struct postgresql_connection *connection, enum store
         return postgresql_failed(connection, NULL, err);
     enum sso_code rc = check_server(connection, err);
     PQsetNoticeReceiver(connection->conn, ignore_notice, NULL);
+    if (rc == SSO_OK && PQsetnonblocking(connection->conn, 1) != 0)
+        rc = postgresql_failed(connection, NULL, err);
+    connection->answer_ms = POSTGRESQL_WAIT_MS;
     if (rc == SSO_OK)
         rc = postgresql_execute(connection, session_sql, err);
     if (rc == SSO_OK)
         rc = bound_silence(connection, access, err);
-    if (rc == SSO_OK && PQsetnonblocking(connection->conn, 1) != 0)
-        rc = postgresql_failed(connection, NULL, err);
+    connection->answer_ms = POSTGRESQL_ANSWER_MS;
     return rc;
 }
 
@@ -116,7 +118,6 @@ enum sso_code postgresql_connect(struct postgresql_store *store, enum store_acce
     struct postgresql_connection *connection = calloc(1, sizeof *connection);
     if (connection != NULL) {
         connection->store = store;
-        connection->answer_ms = POSTGRESQL_ANSWER_MS;
         connection->lease_ms = atomic_load(&store->lease_ms);
         postgresql_parameters(store, connection->lease_ms, &parameters);
         connection->conn = PQconnectdbParams(parameters.name, parameters.value, 1);
@@ -156,16 +157,4 @@ bool postgresql_is_alive(struct postgresql_connection *connection)
     if (poll(&end, 1, 0) > 0)
         return PQconsumeInput(connection->conn) == 1 && PQstatus(connection->conn) == CONNECTION_OK;
     return true;
-}
-
-enum sso_code postgresql_execute(struct postgresql_connection *connection, const char *sql,
-                                 struct sso_error *err)
-{
-    enum sso_code rc = SSO_OK;
-    PGresult *result = PQexec(connection->conn, sql);
-    ExecStatusType status = PQresultStatus(result);
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        rc = postgresql_failed(connection, result, err);
-    PQclear(result);
-    return rc;
 }

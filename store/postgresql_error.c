@@ -14,7 +14,8 @@ struct state {
 static const struct state states[] = {
     {"23505", SSO_ALREADY_EXISTS, false, "has a row with this key already"},
     {"23503", SSO_VERSION_CONFLICT, false,
-     "no longer has what the row belongs to: it was deleted meanwhile"},
+     "undid this: an application was deleted while something of it was written; look at what is "
+     "there now, and try again"},
     {"25006", SSO_DATABASE_UNAVAILABLE, true,
      "is read-only: it is a standby, or was made one; name the primary in [database] url"},
     {"25P03", SSO_DATABASE_UNAVAILABLE, true, "ended a transaction that stood still"},

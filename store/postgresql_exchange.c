@@ -141,6 +141,19 @@ enum sso_code postgresql_ask(struct postgresql_connection *connection,
     return rc;
 }
 
+enum sso_code postgresql_execute(struct postgresql_connection *connection, const char *sql,
+                                 struct sso_error *err)
+{
+    enum sso_code rc = SSO_OK;
+    if (PQsendQuery(connection->conn, sql) != 1)
+        return postgresql_failed(connection, NULL, err);
+    for (PGresult *result; (result = next_result(connection)) != NULL; PQclear(result)) {
+        if (rc == SSO_OK && !is_good(result))
+            rc = postgresql_failed(connection, result, err);
+    }
+    return rc == SSO_OK && connection->unusable ? postgresql_failed(connection, NULL, err) : rc;
+}
+
 /* --- row by row --- */
 
 enum sso_code postgresql_stream(struct postgresql_connection *connection,

@@ -130,10 +130,12 @@ enum sso_code postgresql_migrate(struct postgresql_connection *connection, struc
     enum sso_code rc = postgresql_execute(connection, "BEGIN", err);
     if (rc != SSO_OK)
         return rc;
+    connection->answer_ms = POSTGRESQL_COUNT_MS;
     rc = apply_missing(connection, err);
     if (rc == SSO_OK)
         rc = postgresql_execute(connection, "COMMIT", err);
     if (rc != SSO_OK && !connection->unusable)
         (void)postgresql_execute(connection, "ROLLBACK", NULL);
+    connection->answer_ms = POSTGRESQL_ANSWER_MS;
     return rc;
 }

@@ -107,7 +107,10 @@ static enum sso_code commit(struct postgresql_tx *tx, struct sso_error *err)
                       tx->connection->store->name);
     PQclear(result);
     /* Also where the server ended the session: it may have been waiting for a standby then. */
-    if (rc != SSO_OK && tx->connection->unusable && tx->base.access == STORE_WRITE)
+    bool unknown = rc != SSO_OK && tx->connection->unusable && tx->base.access == STORE_WRITE;
+    if (tx->base.access == STORE_WRITE)
+        tx->base.store->commit_unknown = unknown;
+    if (unknown)
         rc = sso_fail(err, SSO_DATABASE_UNAVAILABLE,
                       "the answer to a commit did not come, so it is not known whether what was "
                       "written is there: look before you do it again (%s)",

@@ -91,6 +91,11 @@ enum sso_code store_begin(struct store *store, enum store_access access, struct 
     return store->ops->begin(store, access, out, err);
 }
 
+bool store_commit_unknown(const struct store *store)
+{
+    return store->commit_unknown;
+}
+
 enum sso_code store_commit(struct store_tx **tx, struct sso_error *err)
 {
     const struct store_ops *ops = (*tx)->store->ops;

@@ -59,6 +59,9 @@ enum sso_code store_begin(struct store *store, enum store_access access, struct 
 /* Durable when it returns SSO_OK. The transaction is gone in any case; *tx becomes NULL. */
 enum sso_code store_commit(struct store_tx **tx, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* After a failed commit: may it have taken place all the same, since its answer did not come? For
+ * programs that write from one thread. */
+bool store_commit_unknown(const struct store *store);
 /* Safe on NULL: the cleanup function of STORE_TX_AUTO. */
 void store_rollback(struct store_tx **tx);
 #define STORE_TX_AUTO __attribute__((cleanup(store_rollback))) struct store_tx *

@@ -94,6 +94,16 @@ void journal_clear(struct journal *journal)
                      journal->path);
 }
 
+bool journal_is_open(const struct ceremony *ceremony)
+{
+    if (ceremony->store == NULL || !store_commit_unknown(ceremony->store))
+        return false;
+    console_warn("it is not known whether this was done: nothing of it is taken back. The next "
+                 "ceremony on this node asks the database first, and says; keep the new backup "
+                 "files and shares as well as the old ones until then");
+    return true;
+}
+
 static bool get_text(const json_t *object, const char *name, char *out, size_t size)
 {
     const char *text = json_string_value(json_object_get(object, name));

@@ -60,6 +60,10 @@ void journal_clear(struct journal *journal);
 enum sso_code journal_read(const struct config *config, struct journal_entry *out,
                            struct sso_error *err) __attribute__((warn_unused_result));
 
+/* Did the ceremony's commit get no answer, so that it may stand? Then nothing of it is undone: the
+ * journal stays as it is, and the next ceremony asks the database. Warns of it. */
+bool journal_is_open(const struct ceremony *ceremony) __attribute__((warn_unused_result));
+
 /* Undoes what a ceremony before this one left, and says so on standard error. The pools are open,
  * the list of generations is read (it may be empty). */
 enum sso_code journal_recover(struct ceremony *ceremony, struct journal *journal,

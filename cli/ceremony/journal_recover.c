@@ -9,51 +9,73 @@
 #include "cli/ceremony/journal.h"
 #include "cli/ceremony/shares.h"
 
-static enum sso_code knows_set(const struct ceremony *ceremony, const char *id, bool *known,
+static enum sso_code knows_set(struct store_tx *tx, const char *id, bool *known,
                                struct sso_error *err)
 {
-    STORE_TX_AUTO tx = NULL;
     struct share_set *sets = NULL;
     size_t count = 0;
-    enum sso_code rc = store_begin(ceremony->store, STORE_READ, &tx, err);
-    if (rc == SSO_OK)
-        rc = store_share_set_list(tx, &sets, &count, err);
+    enum sso_code rc = store_share_set_list(tx, &sets, &count, err);
     for (size_t i = 0; rc == SSO_OK && i < count; i++)
         *known |= strcmp(sets[i].id, id) == 0;
     free(sets);
     return rc;
 }
 
-static bool token_has_row(const struct ceremony *ceremony, const struct journal_entry *entry)
+static enum sso_code knows_key(struct store_tx *tx, const struct journal_entry *entry, bool *known,
+                               struct sso_error *err)
 {
-    struct hsm *pool = installation_pool((struct ceremony *)ceremony, entry->section);
-    struct hsm_status status;
-    if (pool == NULL)
-        return false;
-    hsm_status(pool, &status);
-    for (size_t i = 0; i < ceremony->token_count; i++) {
-        const struct generation_token *token = &ceremony->token[i];
-        if (token->number == entry->generation && token->destroyed_ms == 0 &&
-            strcmp(token->token.token, status.token.token) == 0 &&
-            strcmp(token->token.serial, status.token.serial) == 0)
-            return true;
-    }
-    return false;
+    struct generation *generation = NULL;
+    size_t count = 0;
+    enum sso_code rc = store_generation_list(tx, &generation, &count, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++)
+        *known |= memcmp(generation[i].secret_id, entry->secret_id, SECRET_ID_BYTES) == 0;
+    free(generation);
+    return rc;
 }
 
-/* Was the ceremony's transaction committed? */
-static enum sso_code is_known(const struct ceremony *ceremony, const struct journal_entry *entry,
+/* In the token of the entry's section? */
+static enum sso_code knows_row(struct ceremony *ceremony, struct store_tx *tx,
+                               const struct journal_entry *entry, bool *known,
+                               struct sso_error *err)
+{
+    struct hsm *pool = installation_pool(ceremony, entry->section);
+    struct generation_token *token = NULL;
+    struct hsm_status status;
+    size_t count = 0;
+    if (pool == NULL)
+        return SSO_OK;
+    hsm_status(pool, &status);
+    enum sso_code rc = store_generation_token_list(tx, &token, &count, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++)
+        *known |= token[i].number == entry->generation && token[i].destroyed_ms == 0 &&
+                  strcmp(token[i].token.token, status.token.token) == 0 &&
+                  strcmp(token[i].token.serial, status.token.serial) == 0;
+    free(token);
+    return rc;
+}
+
+/* Was the ceremony's transaction committed? It wrote to the audit: whoever has the lock of this
+ * node's chain knows that it is over, and does not take one for undone that still waits for a
+ * standby. Nothing is written. */
+static enum sso_code is_known(struct ceremony *ceremony, const struct journal_entry *entry,
                               bool *known, struct sso_error *err)
 {
+    struct audit_record record;
+    STORE_TX_AUTO tx = NULL;
     *known = false;
-    if (entry->generation == 0)
-        return knows_set(ceremony, entry->share_set, known, err);
-    for (size_t i = 0; i < ceremony->generation_count; i++) {
-        const struct generation *generation = &ceremony->generation[i];
-        if (memcmp(generation->secret_id, entry->secret_id, SECRET_ID_BYTES) == 0)
-            *known |= !entry->restored || token_has_row(ceremony, entry);
-    }
-    return SSO_OK;
+    enum sso_code rc = console_record(ceremony, "ceremony.recover", "", &record, err);
+    if (rc == SSO_OK)
+        rc = store_begin(ceremony->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK)
+        rc = store_audit_append(tx, &record, 1, err);
+    if (rc == SSO_OK && entry->generation == 0)
+        return knows_set(tx, entry->share_set, known, err);
+    if (rc == SSO_OK)
+        rc = knows_key(tx, entry, known, err);
+    if (rc != SSO_OK || !*known || !entry->restored)
+        return rc;
+    *known = false;
+    return knows_row(ceremony, tx, entry, known, err);
 }
 
 static void what_it_made(const struct journal_entry *entry, char out[static PATH_MAX + 128])

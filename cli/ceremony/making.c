@@ -101,6 +101,8 @@ enum sso_code making_undo(struct ceremony *ceremony, struct making *making, stru
 {
     bool gone = true;
     enum sso_code rc = err != NULL ? err->code : SSO_INTERNAL;
+    if (journal_is_open(ceremony))
+        return rc;
     if (making->signer.present)
         signer_undo(&making->signer);
     if (making->key_made)

@@ -13,8 +13,10 @@ enum sso_code installation_check_marks(const struct ceremony *ceremony, struct s
         return SSO_OK;
     if (rc != SSO_OK)
         return sso_fail(err, rc, "%s", problem.detail);
+    const struct policy *policy = ceremony->policy.key.length_bytes > 0 ? &ceremony->policy : NULL;
     rc = store_begin(ceremony->store, STORE_READ, &tx, err);
-    return rc == SSO_OK ? store_high_water_check(tx, &marks, config->cluster.node, err) : rc;
+    return rc == SSO_OK ? store_high_water_check(tx, &marks, config->cluster.node, policy, err)
+                        : rc;
 }
 
 void console_keep_marks(const struct ceremony *ceremony, bool first)

@@ -352,6 +352,8 @@ static enum sso_code reshare(struct ceremony *ceremony, struct resharing *reshar
         rc = write_files(resharing, err);
     if (rc == SSO_OK)
         rc = store_all(ceremony, resharing, err);
+    if (rc != SSO_OK && journal_is_open(ceremony))
+        return rc;
     if (rc != SSO_OK)
         undo(resharing);
     journal_clear(&resharing->journal);

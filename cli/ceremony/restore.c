@@ -294,6 +294,8 @@ static enum sso_code undo_restore(struct ceremony *ceremony, struct restoring *r
                                   struct sso_error *err)
 {
     bool gone = false;
+    if (journal_is_open(ceremony))
+        return err != NULL ? err->code : SSO_INTERNAL;
     if (restoring->signer.present)
         signer_undo(&restoring->signer);
     enum sso_code rc =

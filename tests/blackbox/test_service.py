@@ -115,6 +115,29 @@ def test_database_gone_and_back(running):
     assert running.password("app", "anna") == "x"
 
 
+def test_health_knows_what_requests_are_told(running):
+    """The same moment, not at the next poll; and it is over soon after the database is back."""
+    def names():
+        return [event["name"] for event in health()["events"]]
+
+    def health():
+        return running.api("GET", "/v1/health").json
+
+    running.put("app", "anna", "x", status=201)
+    aside = {path: path.with_name("aside" + path.name) for path in running.directory.glob("credentials.db*")}
+    for path, away in aside.items():
+        path.rename(away)
+    assert running.look_up("app", "anna").code == "database_unavailable"
+    told = health()
+    assert "database_unavailable" in names() and told["status"] == "error"
+    assert not told["encrypt"] and not told["decrypt"]
+    for path, away in aside.items():
+        away.rename(path)
+    wait_for(lambda: "database_unavailable" not in names(), "the event goes")
+    assert running.password("app", "anna") == "x" and health()["decrypt"]
+    running.put("app", "anna", "y", status=200)
+
+
 def test_database_locked_by_another_program(running):
     """A write waits for its turn, then says that the database is not available; lookups whose audit
     cannot be written are refused, since no credential leaves without its record."""

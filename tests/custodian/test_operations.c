@@ -15,6 +15,7 @@
 #include "custodian/metrics.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/operations.h"
+#include "custodian/supervision.h"
 
 /* --- the parts that stand still --- */
 
@@ -83,6 +84,12 @@ void committer_post(struct committer *committer, const struct audit_record *reco
 int64_t metrics_now_microseconds(void)
 {
     return 0;
+}
+
+void supervision_database_failed(struct supervision *supervision, const char *why)
+{
+    (void)supervision;
+    (void)why;
 }
 
 void rotation_manager_answered(struct rotation_manager *manager, const struct request *request,
