@@ -1,6 +1,7 @@
 #include "pkcs11/module.h"
 
 #include <p11-kit/p11-kit.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,15 @@ const char *module_function_name(enum module_function function)
 #undef X
     };
     return function < FN_COUNT ? names[function] : "C_?";
+}
+
+/* The one of this process, once it is initialised. */
+static struct module *loaded;
+
+static void forked(void)
+{
+    if (loaded != NULL)
+        loaded->inherited = true;
 }
 
 static enum sso_code initialize(struct module *module, const char *init_args, struct sso_error *err)
@@ -50,6 +60,9 @@ enum sso_code module_load(const char *path, const char *init_args, struct module
         free(module);
         return sso_fail(err, SSO_NO_MEMORY, "no memory to load module %s", path);
     }
+    static bool watches_forks;
+    if (!watches_forks && pthread_atfork(NULL, NULL, forked) == 0)
+        watches_forks = true;
     /* Unmanaged: p11-kit's own bookkeeping of sessions costs time on every call, and it would start
      * the module with arguments of its own. */
     module->functions = p11_kit_module_load(path, P11_KIT_MODULE_UNMANAGED);
@@ -67,7 +80,7 @@ enum sso_code module_load(const char *path, const char *init_args, struct module
         free(module);
         return code;
     }
-    *out = module;
+    *out = loaded = module;
     return SSO_OK;
 }
 

@@ -1,5 +1,6 @@
 /*
- * A loaded PKCS#11 module, and the one door to it: every call goes through CALL(), which counts it.
+ * A loaded PKCS#11 module, and the one door to it: every call goes through CALL(), which counts it
+ * and refuses it in a child of fork(), with the code that PKCS#11 has for that.
  * Only the worker program has one.
  */
 #ifndef SSO_PKCS11_MODULE_H
@@ -57,6 +58,7 @@ struct module {
     CK_FUNCTION_LIST *functions;
     char *path;
     char *init_args; /* NULL where there are none; NSS keeps the pointer */
+    bool inherited;  /* this process was forked from the one that loaded it */
     _Atomic uint64_t calls[FN_COUNT];
 };
 
@@ -76,13 +78,18 @@ void module_finalize(struct module *module);
 
 const char *module_function_name(enum module_function function); /* "C_WrapKey" */
 
-static inline CK_FUNCTION_LIST *module_enter(struct module *module, enum module_function function)
+/* False: the module is another process's, and what it did with its state would be done to that. */
+static inline bool module_enter(struct module *module, enum module_function function)
 {
     atomic_fetch_add_explicit(&module->calls[function], 1, memory_order_relaxed);
-    return module->functions;
+    return !module->inherited;
 }
 
 #define CALL(module, name, ...)                                                                    \
-    ((struct outcome){FN_##name, module_enter((module), FN_##name)->C_##name(__VA_ARGS__), false})
+    ((struct outcome){FN_##name,                                                                   \
+                      module_enter((module), FN_##name)                                            \
+                          ? (module)->functions->C_##name(__VA_ARGS__)                             \
+                          : CKR_CRYPTOKI_NOT_INITIALIZED,                                          \
+                      false})
 
 #endif

@@ -155,6 +155,34 @@ static void test_list_of_keys_is_never_cut(void **state)
     print_message("%u cases, %u of them refused\n", cases, refused);
 }
 
+/* A token that says that somebody is logged in already is believed where its session says so too.
+ */
+static void test_already_logged_in(void **state)
+{
+    struct sso_error err = {0};
+    (void)state;
+    rig.token.section.workers = 1;
+    rig_open(&rig);
+    rig_fill(&rig, 4);
+    rig_close(&rig);
+    test_token_control(&rig.token, "C_Login after return CKR_USER_ALREADY_LOGGED_IN");
+    rig_open(&rig);
+    for (uint32_t n = 1; n <= 3; n++)
+        assert_int_equal(hsm_open_generation(rig.hsm, &rig.key[n], false, &err), SSO_OK);
+    assert_true(test_token_count(&rig.token, "fired") > 0);
+    assert_int_equal(rig_check(&rig, &err), SSO_OK);
+    test_token_control(&rig.token, "C_Login return CKR_USER_ALREADY_LOGGED_IN");
+    int pids[8], count = test_worker_pids(pids, 8);
+    for (int i = 0; i < count; i++)
+        kill(pids[i], SIGKILL);
+    RIG_WAIT(test_token_count(&rig.token, "fired") > 0);
+    RIG_WAIT(status_of().state != HSM_READY && status_of().state != HSM_STARTING);
+    assert_int_equal(rig_check(&rig, &err), SSO_HSM_UNAVAILABLE);
+    test_token_control(&rig.token, "%s", "");
+    (void)!hsm_pin_reset(rig.hsm, &err);
+    rig_await_service(&rig);
+}
+
 /* ---- rungs of the ladder ---- */
 
 /* A session that is broken for good costs that session and no worker. */
@@ -451,6 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RIG_TEST(test_every_fault),
         RIG_TEST(test_list_of_keys_is_never_cut),
+        RIG_TEST(test_already_logged_in),
         RIG_TEST(test_rung_of_the_session),
         RIG_TEST(test_rung_of_the_worker),
         RIG_TEST(test_one_session_hangs),

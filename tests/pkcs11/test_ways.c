@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "pkcs11/canary.h"
 #include "pkcs11/ckr.h"
@@ -277,6 +279,33 @@ static void test_key_list(void **state)
     assert_int_equal(count, 0);
 }
 
+/* A child of fork() has the module's state and must not use it: the parent's sessions are in it. */
+static void test_no_call_in_a_child(void **state)
+{
+    CK_TOKEN_INFO info;
+    CK_SESSION_HANDLE opened;
+    int status = -1;
+    (void)state;
+    assert_done(CALL(module, GetTokenInfo, token.slot, &info));
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct outcome calls[] = {
+            CALL(module, GetTokenInfo, token.slot, &info),
+            CALL(module, OpenSession, token.slot, CKF_SERIAL_SESSION, NULL, NULL, &opened),
+            CALL(module, CloseSession, session.handle), CALL(module, Finalize, NULL)};
+        unsigned refused = 0;
+        for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+            refused += calls[i].rv == CKR_CRYPTOKI_NOT_INITIALIZED &&
+                       ckr_class(calls[i]) == CKR_CLASS_WORKER;
+        _exit(refused == sizeof calls / sizeof calls[0] ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    CK_SESSION_INFO here;
+    assert_done(CALL(module, GetSessionInfo, session.handle, &here));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +317,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_evidence_of_iv),
         cmocka_unit_test(test_session_copy),
         cmocka_unit_test(test_key_list),
+        cmocka_unit_test(test_no_call_in_a_child),
     };
     static const char *const labels[] = {"first", NULL};
     struct sso_error err = {0};
