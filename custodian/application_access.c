@@ -8,6 +8,9 @@
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 
+#define PAGE_DEFAULT 100
+#define PAGE_MAX 1000
+
 enum sso_code policy_alarm(struct custodian *custodian, enum sso_code code,
                            const struct sso_error *err)
 {
@@ -64,6 +67,21 @@ enum sso_code application_takes_credentials(const struct application *applicatio
     return sso_fail(err, SSO_BAD_REQUEST,
                     "application %s holds configuration, not credentials: see /config",
                     application->name);
+}
+
+enum sso_code application_for_list(struct request *request, struct application *out,
+                                   struct list_query *query, struct sso_error *err)
+{
+    enum sso_code rc = application_for_request(request, request->segment[2], false, out, err);
+    *query = (struct list_query){0};
+    if (rc != SSO_OK || (rc = application_takes_credentials(out, err)) != SSO_OK ||
+        (rc = request_query_number(request, "limit", PAGE_DEFAULT, PAGE_MAX, &query->limit, err)) !=
+            SSO_OK)
+        return rc;
+    if (query->limit == 0)
+        return sso_fail(err, SSO_BAD_REQUEST, "limit must be 1 to %d", PAGE_MAX);
+    request_query(request, "after", query->after, sizeof query->after);
+    return SSO_OK;
 }
 
 enum sso_code application_takes_configuration(const struct application *application,

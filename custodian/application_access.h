@@ -37,6 +37,15 @@ enum sso_code application_takes_configuration(const struct application *applicat
 enum sso_code application_takes_principal(const struct application *application,
                                           const char *principal, struct sso_error *err)
     __attribute__((warn_unused_result));
+/* What a list of an application's principals begins with: as application_for_request, and the page
+ * that the query asks for: `limit` of those behind `after`. SSO_BAD_REQUEST. */
+struct list_query {
+    char after[PRINCIPAL_BYTES_MAX + 1];
+    uint64_t limit;
+};
+enum sso_code application_for_list(struct request *request, struct application *out,
+                                   struct list_query *query, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Is the principal the caller's own? */
 bool principal_is_own(const struct request *request, const char *principal);
 

@@ -12,8 +12,6 @@
 #include "custodian/operations.h"
 
 #define BATCH_MAX 1000
-#define PAGE_DEFAULT 100
-#define PAGE_MAX 1000
 
 static enum sso_code principal_check(const char *principal, struct sso_error *err)
 {
@@ -344,23 +342,17 @@ static json_t *page_json(struct request *request, const struct application *appl
 enum sso_code op_credential_list(struct request *request, struct sso_error *err)
 {
     struct application application;
-    char after[PRINCIPAL_BYTES_MAX + 1] = "";
-    uint64_t limit;
-    enum sso_code rc =
-        application_for_request(request, request->segment[2], false, &application, err);
+    struct list_query query;
     STORE_TX_AUTO tx = NULL;
-    if (rc != SSO_OK || (rc = application_takes_credentials(&application, err)) != SSO_OK ||
-        (rc = request_query_number(request, "limit", PAGE_DEFAULT, PAGE_MAX, &limit, err)) !=
-            SSO_OK)
+    enum sso_code rc = application_for_list(request, &application, &query, err);
+    if (rc != SSO_OK)
         return rc;
-    if (limit == 0)
-        return sso_fail(err, SSO_BAD_REQUEST, "limit must be 1 to %d", PAGE_MAX);
-    request_query(request, "after", after, sizeof after);
     struct credential_page page = {0};
     if ((rc = store_begin(request->custodian->store, STORE_READ, &tx, err)) != SSO_OK ||
-        (rc = store_credential_page(tx, application.id, after, limit + 1, &page, err)) != SSO_OK)
+        (rc = store_credential_page(tx, application.id, query.after, query.limit + 1, &page,
+                                    err)) != SSO_OK)
         return rc;
-    request->reply = page_json(request, &application, &page, limit);
+    request->reply = page_json(request, &application, &page, query.limit);
     credential_page_free(&page);
     return request->reply != NULL ? SSO_OK
                                   : sso_fail(err, SSO_NO_MEMORY, "no memory for the reply");
