@@ -38,7 +38,7 @@
  *   want-unwrap-length        no CKA_VALUE_LEN in the template of C_UnwrapKey:
  *                             CKR_TEMPLATE_INCOMPLETE
  *   hide-foreign              a token object that another process made after this one began is not
- *                             found here
+ *                             found here (of the last 1024 that were made)
  *
  *   FUNCTION [at N|from N|rate P] [times M] [data HEX] [after] ACTION
  *
@@ -199,7 +199,7 @@ struct shared {
         int pid;
         int64_t made_us;
     } object[OBJECTS_MAX];
-    unsigned object_count;
+    unsigned objects_made;
 };
 
 int64_t now_us(void);

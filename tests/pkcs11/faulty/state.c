@@ -154,19 +154,15 @@ void state_count_session(struct shared *shared, int change)
 
 void state_note_object(struct shared *shared, const uint8_t id[static 16])
 {
-    if (shared->object_count == OBJECTS_MAX) {
-        fputs("faulty-module: too many objects were made\n", stderr);
-        _exit(99);
-    }
-    memcpy(shared->object[shared->object_count].id, id, 16);
-    shared->object[shared->object_count].pid = getpid();
-    shared->object[shared->object_count].made_us = now_us();
-    shared->object_count++;
+    unsigned place = shared->objects_made++ % OBJECTS_MAX; /* of the oldest, where all are taken */
+    memcpy(shared->object[place].id, id, 16);
+    shared->object[place].pid = getpid();
+    shared->object[place].made_us = now_us();
 }
 
 bool state_is_foreign(struct shared *shared, const uint8_t id[static 16])
 {
-    for (unsigned i = 0; i < shared->object_count; i++)
+    for (unsigned i = 0; i < shared->objects_made && i < OBJECTS_MAX; i++)
         if (memcmp(shared->object[i].id, id, 16) == 0)
             return shared->object[i].pid != getpid() &&
                    shared->object[i].made_us > process_began_us;
