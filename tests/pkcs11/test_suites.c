@@ -249,7 +249,7 @@ static void test_forbidden(void **state)
             template[i + 1] = (CK_ATTRIBUTE){types[i], value ? &yes : &no, sizeof yes};
         }
         CK_MECHANISM generate = {.mechanism = CKM_AES_KEY_GEN};
-        CK_OBJECT_HANDLE key;
+        CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
         struct sso_error err = {0};
         struct evidence evidence;
         assert_int_equal(
