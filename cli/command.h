@@ -105,5 +105,9 @@ COMMAND_FUNCTION(command_audit_export);
 COMMAND_FUNCTION(command_audit_verify);
 COMMAND_FUNCTION(command_audit_prune);
 COMMAND_FUNCTION(command_db_check);
+COMMAND_FUNCTION(command_node_join);
+COMMAND_FUNCTION(command_node_list);
+COMMAND_FUNCTION(command_node_approve);
+COMMAND_FUNCTION(command_node_remove);
 
 #endif

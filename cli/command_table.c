@@ -436,12 +436,27 @@ const struct command command_table[] = {
          FOR_ADMINS,
      command_db_check},
 
+    {"node list", COMMAND_API, "",
+     "Shows the nodes that have joined: name, address, whether each is approved, and the "
+     "fingerprint\n"
+     "of its certificate's public key.\n",
+     command_node_list},
+    {"node join", COMMAND_DIRECT, "",
+     "Writes this node ([cluster] node) into the database, with the public key of its certificate\n"
+     "([tls] certificate), and shows the fingerprint. It gets nothing before an administrator has\n"
+     "approved it. A renewed certificate of the same key needs no new join.\n" DIRECT FOR_ADMINS,
+     command_node_join},
+    {"node approve", COMMAND_API, "NAME --fingerprint HEX [--apps APP,...] [--release-burst N]",
+     "Approves a node that has joined, or changes what it may be given.\n"
+     "\n"
+     "  --fingerprint HEX  as sso-hsm node join showed it on the node: it is pinned\n"
+     "  --apps APP,...     keys of these applications only; without it of all\n"
+     "  --release-burst N  row keys in a second; without it as [limits] says\n",
+     command_node_approve},
+    {"node remove", COMMAND_API, "NAME", "Takes a node out. It counts from its next request.\n",
+     command_node_remove},
     {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},
     {"master move", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"node list", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"node join", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"node approve", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"node remove", COMMAND_LATER, "", FROM_NODES, NULL},
 };
 const size_t command_count = sizeof command_table / sizeof command_table[0];

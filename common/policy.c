@@ -259,6 +259,23 @@ static void canonical_destruction(const struct policy *policy, const struct dest
     encode_u64(encoder, (uint64_t)row->destroying_ms);
 }
 
+static void canonical_node(const struct policy *policy, const struct node *node,
+                           struct canonical *out)
+{
+    struct encoder *encoder = &out->encoder;
+    begin(out, policy, "sso-hsm node v1", node->version);
+    encode_text(encoder, node->name);
+    encode_text(encoder, node->address);
+    encode_fixed(encoder, node->key, sizeof node->key);
+    encode_u8(encoder, node->approved);
+    encode_text(encoder, node->apps);
+    encode_u32(encoder, node->release_burst);
+    encode_text(encoder, node->approved_by);
+    encode_u64(encoder, (uint64_t)node->joined_ms);
+    encode_u64(encoder, (uint64_t)node->approved_ms);
+    encode_u64(encoder, node->revocation);
+}
+
 void policy_tag_application(const struct policy *policy, struct application *application)
 {
     struct canonical canonical;
@@ -416,4 +433,19 @@ enum sso_code policy_check_destruction(const struct policy *policy,
     return tag_fits(policy, &canonical, destruction->tag)
                ? SSO_OK
                : tampered(err, "the destruction of generation", number);
+}
+
+void policy_tag_node(const struct policy *policy, struct node *node)
+{
+    struct canonical canonical;
+    canonical_node(policy, node, &canonical);
+    make_tag(policy, &canonical, node->tag);
+}
+
+enum sso_code policy_check_node(const struct policy *policy, const struct node *node,
+                                struct sso_error *err)
+{
+    struct canonical canonical;
+    canonical_node(policy, node, &canonical);
+    return tag_fits(policy, &canonical, node->tag) ? SSO_OK : tampered(err, "the node", node->name);
 }

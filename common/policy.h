@@ -13,6 +13,7 @@
 #include "common/audit_key.h"
 #include "common/error.h"
 #include "common/generation.h"
+#include "common/node.h"
 #include "common/row.h"
 #include "common/share_set.h"
 
@@ -108,6 +109,7 @@ void policy_tag_generation_token(const struct policy *policy, struct generation_
 void policy_tag_audit_key(const struct policy *policy, struct audit_key *key);
 void policy_tag_audit_base(const struct policy *policy, struct audit_base *base);
 void policy_tag_destruction(const struct policy *policy, struct destruction *destruction);
+void policy_tag_node(const struct policy *policy, struct node *node);
 void policy_tag_share_set(const struct policy *policy, struct share_set *set);
 
 /* SSO_POLICY_TAMPERED, with the name of the row, unless the tag fits. */
@@ -133,6 +135,9 @@ enum sso_code policy_check_audit_base(const struct policy *policy, const struct 
 enum sso_code policy_check_share_set(const struct policy *policy, const struct share_set *set,
                                      struct sso_error *err) __attribute__((warn_unused_result));
 
+/* One that is not approved has no tag: SSO_POLICY_TAMPERED, like all else without. */
+enum sso_code policy_check_node(const struct policy *policy, const struct node *node,
+                                struct sso_error *err) __attribute__((warn_unused_result));
 enum sso_code policy_check_destruction(const struct policy *policy,
                                        const struct destruction *destruction, struct sso_error *err)
     __attribute__((warn_unused_result));

@@ -101,6 +101,12 @@ const struct operation operations[] = {
     {"POST", "/v1/settings:confirm", "settings.confirm", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
      op_settings_confirm},
 
+    {"GET", "/v1/nodes", "node.list", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL, op_node_list},
+    {"PATCH", "/v1/nodes/{name}", "node.approve", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
+     op_node_change},
+    {"DELETE", "/v1/nodes/{name}", "node.remove", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
+     op_node_remove},
+
     {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, BODY_SMALL, op_audit_list},
     {"POST", "/v1/audit:prune", "audit.prune", ROLE_SSO_ADMIN, WRITES, BODY_SMALL, op_audit_prune},
     {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, BODY_SMALL,

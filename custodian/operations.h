@@ -102,6 +102,10 @@ enum sso_code op_quarantine_list(struct request *request, struct sso_error *err)
 enum sso_code op_audit_list(struct request *request, struct sso_error *err);
 /* op_audit_prune.c */
 enum sso_code op_audit_prune(struct request *request, struct sso_error *err);
+/* op_nodes.c */
+enum sso_code op_node_list(struct request *request, struct sso_error *err);
+enum sso_code op_node_change(struct request *request, struct sso_error *err);
+enum sso_code op_node_remove(struct request *request, struct sso_error *err);
 /* op_pin.c */
 enum sso_code op_pin_reset(struct request *request, struct sso_error *err);
 

@@ -190,6 +190,13 @@ struct store_destruction_ops {
                          struct sso_error *err);
 };
 
+struct store_node_ops {
+    enum sso_code (*list)(struct store_tx *tx, struct node **out, size_t *count,
+                          struct sso_error *err);
+    enum sso_code (*put)(struct store_tx *tx, const struct node *node, struct sso_error *err);
+    enum sso_code (*remove)(struct store_tx *tx, const char *name, struct sso_error *err);
+};
+
 struct store_refusal_ops {
     enum sso_code (*put)(struct store_tx *tx, const struct token_identity *token, const char *node,
                          struct sso_error *err);
@@ -260,6 +267,7 @@ struct store_ops {
     const struct store_audit_key_ops *audit_key;
     const struct store_audit_base_ops *audit_base;
     const struct store_destruction_ops *destruction;
+    const struct store_node_ops *node;
     const struct store_refusal_ops *refusal;
     const struct store_master_lease_ops *master_lease;
 };

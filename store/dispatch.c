@@ -455,3 +455,21 @@ enum sso_code store_destruction_put(struct store_tx *tx, const struct destructio
     enum sso_code rc = store_must_write(tx, __func__, err);
     return rc != SSO_OK ? rc : tx->store->ops->destruction->put(tx, destruction, err);
 }
+
+enum sso_code store_node_list(struct store_tx *tx, struct node **out, size_t *count,
+                              struct sso_error *err)
+{
+    return tx->store->ops->node->list(tx, out, count, err);
+}
+
+enum sso_code store_node_put(struct store_tx *tx, const struct node *node, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->node->put(tx, node, err);
+}
+
+enum sso_code store_node_remove(struct store_tx *tx, const char *name, struct sso_error *err)
+{
+    enum sso_code rc = store_must_write(tx, __func__, err);
+    return rc != SSO_OK ? rc : tx->store->ops->node->remove(tx, name, err);
+}

@@ -181,6 +181,7 @@ const struct store_ops postgresql_store_ops = {
     .audit_key = &sql_audit_key_ops,
     .audit_base = &sql_audit_base_ops,
     .destruction = &sql_destruction_ops,
+    .node = &sql_node_ops,
     .refusal = &sql_refusal_ops,
     .master_lease = &sql_master_lease_ops,
 };

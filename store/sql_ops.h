@@ -19,6 +19,7 @@ extern const struct store_audit_ops sql_audit_ops;
 extern const struct store_audit_key_ops sql_audit_key_ops;
 extern const struct store_audit_base_ops sql_audit_base_ops;
 extern const struct store_destruction_ops sql_destruction_ops;
+extern const struct store_node_ops sql_node_ops;
 extern const struct store_refusal_ops sql_refusal_ops;
 extern const struct store_master_lease_ops sql_master_lease_ops;
 

@@ -97,6 +97,7 @@ void store_lines_free(char ***lines, size_t count);
 #include "store/high_water.h"
 #include "store/keys.h"
 #include "store/master_lease.h"
+#include "store/nodes.h"
 #include "store/refusals.h"
 #include "store/rotation.h"
 #include "store/scan.h"

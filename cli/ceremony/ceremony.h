@@ -121,6 +121,13 @@ enum sso_code ceremony_destroy(struct ceremony *ceremony, const struct destroy_r
                                json_t **result, struct sso_error *err)
     __attribute__((warn_unused_result));
 
+/* Writes the row of this node, [cluster] node, with the key of [tls] certificate: it gives nothing
+ * before an administrator has approved it. *result: {"name","address","fingerprint","approved",
+ * "joined"}; the last is false where it was there. SSO_ALREADY_EXISTS: approved with another key,
+ * or the key is another node's. */
+enum sso_code ceremony_join_node(struct ceremony *ceremony, json_t **result, struct sso_error *err)
+    __attribute__((warn_unused_result));
+
 /* Tries the PIN once, refused before or not. SSO_PIN_REFUSED: the token refused it again, which the
  * guard goes on to know. */
 enum sso_code ceremony_pin_reset(struct ceremony *ceremony, const char *token,

@@ -196,6 +196,29 @@ static void a_generation_is_covered_but_for_its_wraps(void **state)
     CHECK_MEMBERS(generation, row, policy_check_generation, members);
 }
 
+static void a_node_is_covered_whole(void **state)
+{
+    (void)state;
+    static const struct member members[] = {
+        COVERED(node, name),        COVERED(node, address),   COVERED(node, key),
+        COVERED(node, approved),    COVERED(node, apps),      COVERED(node, release_burst),
+        COVERED(node, approved_by), COVERED(node, joined_ms), COVERED(node, approved_ms),
+        COVERED(node, revocation),  COVERED(node, version),   COVERED(node, tag)};
+    struct node row = {.name = "node2",
+                       .address = "node2:8443",
+                       .approved = true,
+                       .apps = "crm,Payroll",
+                       .approved_by = "alice",
+                       .version = 2};
+    policy_tag_node(&policy, &row);
+    CHECK_MEMBERS(node, row, policy_check_node, members);
+    assert_true(node_may_use(&row, "crm") && node_may_use(&row, "payroll"));
+    assert_false(node_may_use(&row, "cr") || node_may_use(&row, "crm,Payroll") ||
+                 node_may_use(&row, "") || node_may_use(&row, "roll"));
+    row.apps[0] = '\0';
+    assert_true(node_may_use(&row, "anything"));
+}
+
 static void a_token_of_a_generation_is_covered_whole(void **state)
 {
     (void)state;
@@ -289,6 +312,7 @@ int main(void)
         cmocka_unit_test(a_mapping_is_covered_whole),
         cmocka_unit_test(a_setting_is_covered_whole),
         cmocka_unit_test(a_generation_is_covered_but_for_its_wraps),
+        cmocka_unit_test(a_node_is_covered_whole),
         cmocka_unit_test(a_token_of_a_generation_is_covered_whole),
         cmocka_unit_test(key_and_system_count),
         cmocka_unit_test(what_was_right_under_another_key_is_checked_anew),

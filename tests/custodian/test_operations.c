@@ -166,6 +166,9 @@ MODEL(op_quarantine_list)
 MODEL(op_settings_show)
 MODEL(op_settings_change)
 MODEL(op_settings_confirm)
+MODEL(op_node_list)
+MODEL(op_node_change)
+MODEL(op_node_remove)
 MODEL(op_audit_list)
 MODEL(op_audit_prune)
 MODEL(op_pin_reset)
@@ -245,7 +248,7 @@ static void what_is_not_in_the_table_does_not_exist(void **state)
         "/v1",         "/v1/keys:wrap",      "/v1/apps/x/credentials:export",
         "/v2/health",  "/v1/health/x",       "/v1/apps/x/credentials/y/z",
         "/v1/lookups", "/v1/apps/x/configs", "/metrics/x",
-        "/V1/health",  "/v1/{app}",          "/v1/nodes"};
+        "/V1/health",  "/v1/{app}",          "/v1/node"};
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "", "get"};
     (void)state;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
@@ -321,6 +324,9 @@ static const struct {
     {"settings.show", "S"},
     {"settings.change", "S"},
     {"settings.confirm", "S"},
+    {"node.list", "S"},
+    {"node.approve", "S"},
+    {"node.remove", "S"},
     {"audit.read", "SO"},
     {"audit.prune", "S"},
     {"pin.reset", "S"},

@@ -24,6 +24,7 @@ static void fill_keys(struct store_tx *tx)
                             .scheme = {.threshold = 2, .count = 3},
                             .version = 1};
     struct destruction end = {.number = 2, .asked_by = "alice", .version = 1};
+    struct node node = {.name = "n2", .address = "n2:1", .version = 1};
     struct audit_key signer = {.id = {1}, .token = token, .node = "n1", .since_ms = 3};
     sealed.wrapped.length_bytes = 40;
     assert_ok(store_system_insert(tx, &system, &err));
@@ -37,6 +38,7 @@ static void fill_keys(struct store_tx *tx)
     struct standby standby = {.node = "n2", .able = true};
     assert_ok(store_master_lease_take(tx, &nobody, &lease, &err));
     assert_ok(store_standby_put(tx, &standby, &err));
+    assert_ok(store_node_put(tx, &node, &err));
 }
 
 static void fill_records(struct store_tx *tx)

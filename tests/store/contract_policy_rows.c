@@ -49,6 +49,42 @@ static void test_settings(void **state)
     free(list);
 }
 
+static void test_nodes(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sso_error err = {0};
+    struct node one = {
+        .name = "node2", .address = "node2:8443", .key = {7, 8, 9}, .joined_ms = 42, .version = 1};
+    struct node other = {.name = "Node1", .key = {1}, .version = 1}, *list = NULL;
+    size_t count = 1;
+    STORE_TX_AUTO tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_node_list(tx, &list, &count, &err));
+    assert_int_equal(count, 0);
+    assert_ok(store_node_put(tx, &one, &err));
+    assert_ok(store_node_put(tx, &other, &err));
+    assert_code(SSO_VERSION_CONFLICT, store_node_put(tx, &one, &err));
+    one.approved = true;
+    one.release_burst = UINT32_MAX;
+    one.approved_ms = 43;
+    one.revocation = 44;
+    one.version = 3;
+    memset(one.apps, 'a', sizeof one.apps - 1);
+    memset(one.approved_by, 'b', sizeof one.approved_by - 1);
+    memset(one.tag, 5, sizeof one.tag);
+    assert_code(SSO_VERSION_CONFLICT, store_node_put(tx, &one, &err));
+    one.version = 2;
+    assert_ok(store_node_put(tx, &one, &err));
+
+    assert_ok(store_node_list(tx, &list, &count, &err));
+    assert_int_equal(count, 2);
+    assert_memory_equal(&list[0], &other, sizeof other);
+    assert_memory_equal(&list[1], &one, sizeof one);
+    free(list);
+    assert_code(SSO_NOT_FOUND, store_node_remove(tx, "node3", &err));
+    assert_ok(store_node_remove(tx, "node2", &err));
+    assert_code(SSO_NOT_FOUND, store_node_remove(tx, "node2", &err));
+}
+
 static void test_generations(void **state)
 {
     struct fixture *fixture = *state;
@@ -291,6 +327,7 @@ int contract_policy_rows(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_system, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_settings, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_nodes, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_generations, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_wraps, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_generation_tokens, fixture_setup, fixture_teardown),

@@ -123,6 +123,22 @@ CREATE TABLE sealed_keys (
     wrapped    bytea NOT NULL
 );
 
+-- A node that joined has a tag of zeros until it is approved.
+CREATE TABLE nodes (
+    name          text COLLATE "C" NOT NULL PRIMARY KEY,
+    address       text COLLATE "C" NOT NULL,
+    public_key    bytea NOT NULL, -- SHA-256 of the SubjectPublicKeyInfo of its certificate
+    approved      bigint NOT NULL,
+    apps          text COLLATE "C" NOT NULL, -- with commas between them; empty: all
+    release_burst bigint NOT NULL,
+    approved_by   text COLLATE "C" NOT NULL,
+    joined_ms     bigint NOT NULL,
+    approved_ms   bigint NOT NULL,
+    revocation    bigint NOT NULL, -- setting system.revocation when it was last approved
+    version       bigint NOT NULL,
+    tag           bytea NOT NULL
+);
+
 -- Tokens that refused the PIN of a node; gone when one accepts a PIN.
 CREATE TABLE pin_refusals (
     token        text COLLATE "C" NOT NULL,

@@ -120,6 +120,22 @@ CREATE TABLE sealed_keys (
     wrapped    BLOB    NOT NULL
 );
 
+-- A node that joined has a tag of zeros until it is approved.
+CREATE TABLE nodes (
+    name          TEXT    NOT NULL PRIMARY KEY,
+    address       TEXT    NOT NULL,
+    public_key    BLOB    NOT NULL, -- SHA-256 of the SubjectPublicKeyInfo of its certificate
+    approved      INTEGER NOT NULL,
+    apps          TEXT    NOT NULL, -- with commas between them; empty: all
+    release_burst INTEGER NOT NULL,
+    approved_by   TEXT    NOT NULL,
+    joined_ms     INTEGER NOT NULL,
+    approved_ms   INTEGER NOT NULL,
+    revocation    INTEGER NOT NULL, -- setting system.revocation when it was last approved
+    version       INTEGER NOT NULL,
+    tag           BLOB    NOT NULL
+) WITHOUT ROWID;
+
 -- Tokens that refused the PIN of a node; gone when one accepts a PIN.
 CREATE TABLE pin_refusals (
     token        TEXT    NOT NULL,
