@@ -151,7 +151,7 @@ static enum sso_code verify(struct cli *cli, struct report *report, struct sso_e
         rc = ceremony_open_database(ceremony, err);
     /* Before the snapshot: what a custodian writes meanwhile is in neither or in the database. */
     if (rc == SSO_OK)
-        audit_head_read(cli->config->system.state_directory, &report->kept);
+        rc = audit_head_read(cli->config->system.state_directory, &report->kept, err);
     if (rc == SSO_OK)
         rc = store_begin(ceremony_store(ceremony), STORE_READ, &tx, err);
     if (rc == SSO_OK)

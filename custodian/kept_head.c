@@ -13,9 +13,11 @@ enum sso_code kept_head_check(const char *state_directory, const char *node, str
     *gone = (struct sso_error){0};
     /* Read each time: direct commands move it too, and whoever has dealt with a cut takes it away.
      */
-    audit_head_read(state_directory, &kept);
+    enum sso_code rc = audit_head_read(state_directory, &kept, err);
+    if (rc != SSO_OK)
+        return rc;
     snprintf(kept.node, sizeof kept.node, "%s", node);
-    enum sso_code rc = store_audit_holds(tx, &kept, &holds, err);
+    rc = store_audit_holds(tx, &kept, &holds, err);
     if (rc == SSO_OK && !holds)
         sso_fail(gone, SSO_ROW_CORRUPT,
                  "record %llu, which %s/" AUDIT_HEAD_FILE
@@ -26,7 +28,7 @@ enum sso_code kept_head_check(const char *state_directory, const char *node, str
 
 void kept_head_move(const char *state_directory, const struct audit_record *last)
 {
-    if (!audit_head_write(state_directory, last, false))
+    if (!audit_head_raise(state_directory, last, false))
         log_line(LOG_LEVEL_WARNING, "the audit head was not written", "folder", state_directory,
                  NULL);
 }

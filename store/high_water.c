@@ -87,10 +87,12 @@ enum sso_code store_high_water_marks(const char *state_directory, const char *no
 {
     struct audit_head own;
     enum sso_code rc = high_water_read(state_directory, out, err);
-    audit_head_read(state_directory, &own);
-    snprintf(own.node, sizeof own.node, "%s", node);
-    if ((rc != SSO_OK && rc != SSO_NOT_FOUND) || own.number == 0)
+    if (rc != SSO_OK && rc != SSO_NOT_FOUND)
         return rc;
+    enum sso_code known = audit_head_read(state_directory, &own, err);
+    if (known != SSO_OK || own.number == 0)
+        return known != SSO_OK ? known : rc;
+    snprintf(own.node, sizeof own.node, "%s", node);
     for (size_t i = 0; i < out->head_count; i++) {
         if (strcmp(out->head[i].node, node) != 0)
             continue;

@@ -8,8 +8,8 @@
 #define TOO_LONG_LOG_PAGES (8 * LONG_LOG_PAGES)
 #define TURN_WAIT_MS 1000
 
-/* What fails here is tried again after the next commit; what lasts shows when the writer does it.
- */
+/* What fails here is tried again after the next commits. Nothing is lost by it: the log grows, and
+ * a disk that is full or broken shows at the next commit. */
 static void pass(struct sqlite_connection *connection)
 {
     (void)sqlite3_wal_checkpoint_v2(connection->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);

@@ -13,8 +13,10 @@ static enum sso_code read_marks(struct accepting *self, struct sso_error *err)
 {
     const struct config *config = self->ceremony->config;
     struct sso_error problem = {0};
-    audit_head_read(config->system.state_directory, &self->kept);
-    enum sso_code rc = high_water_read(config->system.state_directory, &self->marks, &problem);
+    enum sso_code rc = audit_head_read(config->system.state_directory, &self->kept, err);
+    if (rc != SSO_OK)
+        return rc;
+    rc = high_water_read(config->system.state_directory, &self->marks, &problem);
     self->marks_known = rc == SSO_OK;
     if (rc == SSO_DATABASE_WENT_BACK)
         self->found = problem;

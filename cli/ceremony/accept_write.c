@@ -160,7 +160,7 @@ static enum sso_code keep(struct accepting *self, struct sso_error *err)
     if (rc == SSO_OK)
         rc = store_high_water_trusted(tx, &self->ceremony->policy, &now, err);
     store_rollback(&tx);
-    if (rc == SSO_OK && !audit_head_write(folder, &self->record, true))
+    if (rc == SSO_OK && !audit_head_write(folder, &self->record))
         rc = sso_fail(err, SSO_CONFIG_ERROR, "%s/" AUDIT_HEAD_FILE " is not written", folder);
     fault_point("accept.head");
     return rc == SSO_OK ? high_water_replace(folder, &now, err) : rc;

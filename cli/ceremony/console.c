@@ -56,8 +56,11 @@ void console_keep_head(const struct ceremony *ceremony, const struct audit_recor
 {
     const char *folder = ceremony->config->system.state_directory;
     struct audit_head kept = {0};
-    if (!first)
-        audit_head_read(folder, &kept);
+    struct sso_error problem = {0};
+    if (!first && audit_head_read(folder, &kept, &problem) != SSO_OK) {
+        console_warn("%s", problem.detail);
+        return;
+    }
     if (!chain_is_whole(ceremony, &kept)) {
         console_warn("record %llu of this node's audit, which %s/" AUDIT_HEAD_FILE
                      " knows, is gone from the database or was changed: the file stays as it is; "
@@ -65,7 +68,7 @@ void console_keep_head(const struct ceremony *ceremony, const struct audit_recor
                      (unsigned long long)kept.number, folder);
         return;
     }
-    if (kept.number < last->number && !audit_head_write(folder, last, true))
+    if (!(first ? audit_head_write(folder, last) : audit_head_raise(folder, last, true)))
         console_warn("the audit head %s/" AUDIT_HEAD_FILE
                      " was not written: a cut tail may go unseen",
                      folder);

@@ -53,7 +53,9 @@ enum sso_code journal_write(struct journal *journal, const struct journal_entry 
 {
     const struct config *config = journal->config;
     struct audit_head head;
-    audit_head_read(config->system.state_directory, &head);
+    enum sso_code rc = audit_head_read(config->system.state_directory, &head, err);
+    if (rc != SSO_OK)
+        return rc;
     json_t *object = json_pack(
         "{s:o, s:I, s:o, s:o, s:s, s:b, s:s, s:s, s:s, s:I, s:s, s:I, s:o}", "system_id",
         json_hex(entry->system_id, SYSTEM_ID_BYTES), "generation", (json_int_t)entry->generation,

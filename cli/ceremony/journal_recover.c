@@ -101,12 +101,14 @@ static enum sso_code check_database(const struct ceremony *ceremony, const struc
     char what[PATH_MAX + 128];
     const struct config *config = ceremony->config;
     bool same = strcmp(entry->database, config->database.url) == 0;
-    audit_head_read(config->system.state_directory, &kept);
+    enum sso_code rc = audit_head_read(config->system.state_directory, &kept, err);
+    if (rc != SSO_OK)
+        return rc;
     snprintf(kept.node, sizeof kept.node, "%s", config->cluster.node);
     if (same && kept.number == entry->head.number &&
         memcmp(kept.hash, entry->head.hash, AUDIT_HASH_BYTES) == 0)
         return SSO_OK; /* nothing was written since */
-    enum sso_code rc = store_begin(ceremony->store, STORE_READ, &tx, err);
+    rc = store_begin(ceremony->store, STORE_READ, &tx, err);
     if (rc == SSO_OK)
         rc = store_audit_holds(tx, &kept, &holds, err);
     if (rc != SSO_OK || (same && holds))

@@ -426,12 +426,46 @@ static void others_may_lengthen_the_chain(void **state)
         assert_int_equal(store_audit_append(tx, &record, 1, NULL), SSO_OK);
         assert_int_equal(store_commit(&tx, NULL), SSO_OK);
         if (i == 0)
-            assert_true(audit_head_write(fixture->folder, &record, true));
+            assert_true(audit_head_raise(fixture->folder, &record, true));
     }
     struct audit_record last = run_record(fixture);
     assert_int_equal(last.number, 4);
     assert_int_equal(committer_chain(fixture->committer, NULL), SSO_OK);
     check_head(fixture, &last);
+}
+
+/* What cannot be read must not pass for no head: the next record would move it over a cut. */
+static void unreadable_head_fails_the_record(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[512], kept[256] = "";
+    struct audit_head head;
+    struct sso_error err = {0};
+    struct audit_record first = run_record(fixture);
+    snprintf(path, sizeof path, "%s/audit-head", fixture->folder);
+    FILE *file = fopen(path, "r+");
+    assert_non_null(file);
+    assert_true(fread(kept, 1, sizeof kept, file) > 64);
+    rewind(file);
+    for (size_t i = 0; i < strlen(kept); i++)
+        fputc(0, file);
+    fclose(file);
+    struct audit_record record = record_of("credential.read", "payroll/alice");
+    assert_int_equal(committer_run(fixture->committer, NULL, NULL, &record, 1, &err),
+                     SSO_AUDIT_UNAVAILABLE);
+    assert_non_null(strstr(err.detail, "is damaged"));
+    assert_int_equal(unlink(path), 0);
+    struct audit_record next = run_record(fixture);
+    assert_int_equal(next.number, first.number + 1);
+    /* An empty one is what a crash may leave of the first. */
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(audit_head_read(fixture->folder, &head, NULL), SSO_OK);
+    assert_int_equal(head.number, 0);
+    assert_true(audit_head_raise(fixture->folder, &next, false));
+    assert_true(audit_head_raise(fixture->folder, &first, true)); /* came late: goes not down */
+    check_head(fixture, &next);
+    assert_true(audit_head_write(fixture->folder, &first));
+    check_head(fixture, &first);
 }
 
 int main(void)
@@ -451,6 +485,7 @@ int main(void)
         TEST(a_cut_tail_is_never_forgotten),
         TEST(a_cut_tail_is_seen_at_the_start),
         TEST(others_may_lengthen_the_chain),
+        TEST(unreadable_head_fails_the_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -374,7 +374,8 @@ static void test_log_is_folded_in(void **state)
         off_t now = size_of(path_of(fixture), "-wal");
         longest = now > longest ? now : longest;
     }
-    assert_in_range(longest, 4 << 20, 40 << 20);
+    /* The bound of 32 MiB, and what was written before the thread had its turn to run. */
+    assert_in_range(longest, 4 << 20, 64 << 20);
     assert_in_range(size_of(path_of(fixture), ""), BYTES, 4 * BYTES + (1 << 20));
     assert_int_equal(rows_of_generation(fixture->store, 1), 1);
 }
