@@ -22,6 +22,21 @@ static void print_record(const json_t *record)
     putchar('\n');
 }
 
+/* The newest of a node, which is where to begin; all that come after are few. */
+static enum sso_code get_last(struct cli *cli, const char *node, uint64_t last, json_t *result,
+                              struct sso_error *err)
+{
+    json_t *page = NULL;
+    unsigned long long most = last;
+    enum sso_code rc = node == NULL
+                           ? api_get(cli, &page, err, "/v1/audit?last=%llu", most)
+                           : api_get(cli, &page, err, "/v1/audit?last=%llu&node=%s", most, node);
+    if (rc == SSO_OK)
+        json_object_update(result, page);
+    json_decref(page);
+    return rc;
+}
+
 /* The page after `after`. */
 static enum sso_code get_page(struct cli *cli, const char *node, uint64_t after, uint64_t limit,
                               json_t **page, struct sso_error *err)
@@ -92,10 +107,11 @@ COMMAND_FUNCTION(command_audit_export)
 COMMAND_FUNCTION(command_audit_list)
 {
     const char *node = NULL, *after_text = NULL;
-    uint64_t after = 0, limit = RECORDS_DEFAULT;
+    uint64_t after = 0, limit = RECORDS_DEFAULT, last = 0;
     const struct option_row options[] = {{"node", OPTION_TEXT, &node, NULL},
                                          {"after", OPTION_TEXT, &after_text, NULL},
                                          {"limit", OPTION_NUMBER, &limit, NULL},
+                                         {"last", OPTION_NUMBER, &last, NULL},
                                          {NULL, 0, NULL, NULL}};
     struct arguments arguments;
     enum sso_code rc = arguments_parse(argc, argv, options, &arguments, err);
@@ -104,11 +120,14 @@ COMMAND_FUNCTION(command_audit_list)
     if (rc == SSO_OK && after_text != NULL && strcmp(after_text, "0") != 0 &&
         !argument_number(after_text, INT64_MAX, &after))
         rc = sso_fail(err, SSO_USAGE, "--after wants a number");
+    if (rc == SSO_OK && (last > PAGE_RECORDS || (last > 0 && after_text != NULL)))
+        rc = sso_fail(err, SSO_USAGE, "--last goes up to %d, and without --after", PAGE_RECORDS);
     if (rc != SSO_OK)
         return rc;
 
     json_t *result = json_object();
-    rc = collect(cli, node, after, limit, result, err);
+    rc = last > 0 ? get_last(cli, node, last, result, err)
+                  : collect(cli, node, after, limit, result, err);
     if (rc == SSO_OK && cli->json) {
         rc = output_json(result, err);
     } else if (rc == SSO_OK) {

@@ -357,10 +357,11 @@ const struct command command_table[] = {
      "Confirms what another SSO administrator proposed; default: all that is proposed.\n",
      command_settings_confirm},
 
-    {"audit list", COMMAND_API, "[--node NAME] [--after N] [--limit N]",
-     "Lists audit records, oldest first.\n"
+    {"audit list", COMMAND_API, "[--node NAME] [--last N | [--after N] [--limit N]]",
+     "Lists audit records, oldest first: the first 100, or as many and those that are asked for.\n"
      "\n"
      "  --node NAME     of this node only\n"
+     "  --last N        the newest N, up to 1000\n"
      "  --after N       with a number above N\n"
      "  --limit N       at most N (default 100)\n",
      command_audit_list},

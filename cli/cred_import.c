@@ -43,8 +43,10 @@ static enum sso_code check_members(const json_t *object, struct sso_error *err)
         rc = json_get_text(object, "app", LINE_BYTES_MAX, &text, err);
     if (rc == SSO_OK)
         rc = json_get_text(object, "principal", PRINCIPAL_BYTES_MAX, &text, err);
-    if (rc == SSO_OK && !json_is_string(json_object_get(object, "external_user")))
-        rc = sso_fail(err, SSO_BAD_REQUEST, "the text `external_user` is missing");
+    /* Left out it is what the mapping says, as everywhere. */
+    const json_t *external = json_object_get(object, "external_user");
+    if (rc == SSO_OK && external != NULL && !json_is_string(external) && !json_is_null(external))
+        rc = sso_fail(err, SSO_BAD_REQUEST, "`external_user` is no text");
     if (rc == SSO_OK && !json_is_object(json_object_get(object, "fields")))
         rc = sso_fail(err, SSO_BAD_REQUEST, "the object `fields` is missing");
     return rc;

@@ -23,6 +23,18 @@ static void print_usage(FILE *to, const struct command *command)
             command->arguments[0] != '\0' ? " " : "", command->arguments);
 }
 
+/* The first sentence, which may go over several lines; a dot within a name is no end. */
+static void print_sentence(FILE *to, const char *help)
+{
+    size_t end = strcspn(help, ".;:(");
+    while (help[end] == '.' && help[end + 1] != ' ' && help[end + 1] != '\n')
+        end += 1 + strcspn(help + end + 1, ".;:(");
+    while (end > 0 && (help[end - 1] == ' ' || help[end - 1] == '\n'))
+        end--;
+    for (size_t i = 0; i < end; i++)
+        fputc(help[i] == '\n' ? ' ' : help[i], to);
+}
+
 /* The verbs of one noun, or everything. */
 static void print_overview(FILE *to, const char *noun)
 {
@@ -35,8 +47,9 @@ static void print_overview(FILE *to, const char *noun)
                                        (words[length] == ' ' || words[length] == '\0'));
         if (wanted && command_table[i].kind != COMMAND_LATER) {
             const char *help = command_table[i].help;
-            size_t sentence = strcspn(help, ".;:\n");
-            fprintf(to, "  %-24s  %.*s\n", words, (int)sentence, help);
+            fprintf(to, "  %-24s  ", words);
+            print_sentence(to, help);
+            fputc('\n', to);
         }
     }
     fprintf(to, "\nexit codes: 0 done, 1 failed, 2 wrong use, 3 done with errors, 4 not allowed,\n"

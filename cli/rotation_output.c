@@ -24,6 +24,8 @@ static void print_quarantine(const json_t *entries)
 {
     size_t i;
     const json_t *entry;
+    if (json_is_array(entries) && json_array_size(entries) == 0)
+        printf("quarantine  empty\n");
     json_array_foreach(entries, i, entry)
     {
         char room[MEMBER_ROOM], room2[MEMBER_ROOM], room3[MEMBER_ROOM];
@@ -55,6 +57,8 @@ void rotation_print(const json_t *status)
                (long long)member_number(status, "failed"));
         printf(", %s rows/s, ETA %s s\n", member_text(status, "rows_per_second", room),
                member_text(status, "eta_seconds", room2));
+        if (member_number(status, "rate") > 0)
+            printf("rate        at most %lld rows/s\n", (long long)member_number(status, "rate"));
         printf("time        %s to %s\n", member_text(status, "started", room),
                member_text(status, "finished", room2));
         const char *error = json_string_value(json_object_get(status, "error"));

@@ -89,7 +89,8 @@ enum sso_code setting_check(const char *name, const char *text,
     if (row == NULL && strcmp(name, SETTING_REVOCATION) == 0)
         return sso_fail(err, SSO_BAD_REQUEST, "%s is raised by the service itself", name);
     if (row == NULL)
-        return sso_fail(err, SSO_NOT_FOUND, "there is no such setting");
+        return sso_fail(err, SSO_NOT_FOUND,
+                        "there is no setting %.64s: sso-hsm settings show lists them", name);
     const struct config_key *key = key_of(row);
     union {
         bool yes;

@@ -171,6 +171,7 @@ static void set_signals(void)
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit is an error of the file, not the end */
 }
 
 static enum sso_code serve(const struct config *config, struct sso_error *err)

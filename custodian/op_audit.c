@@ -33,11 +33,27 @@ static json_t *record_json(const struct audit_record *record)
                      json_hex(record->hash, sizeof record->hash));
 }
 
+/* The number after which the last `last` records of a node come. Its head is there: what is pruned
+ * is never a chain's end. */
+static enum sso_code after_of_last(struct store_tx *tx, const char *node, uint64_t last,
+                                   uint64_t *after, struct sso_error *err)
+{
+    struct audit_head *head = NULL;
+    size_t count = 0;
+    enum sso_code rc = store_audit_heads(tx, &head, &count, err);
+    for (size_t i = 0; rc == SSO_OK && i < count; i++) {
+        if (strcmp(head[i].node, node) == 0)
+            *after = head[i].number > last ? head[i].number - last : 0;
+    }
+    free(head);
+    return rc;
+}
+
 enum sso_code op_audit_list(struct request *request, struct sso_error *err)
 {
     struct custodian *custodian = request->custodian;
     char node[sizeof custodian->node];
-    uint64_t after, limit;
+    uint64_t after, limit, last;
     struct audit_record *records = NULL;
     size_t count = 0;
     STORE_TX_AUTO tx = NULL;
@@ -47,13 +63,21 @@ enum sso_code op_audit_list(struct request *request, struct sso_error *err)
         memcpy(node, custodian->node, sizeof node);
     if ((rc = request_query_number(request, "after", 0, INT64_MAX, &after, err)) != SSO_OK ||
         (rc = request_query_number(request, "limit", RECORDS_DEFAULT, RECORDS_MAX, &limit, err)) !=
-            SSO_OK)
+            SSO_OK ||
+        (rc = request_query_number(request, "last", 0, RECORDS_MAX, &last, err)) != SSO_OK)
         return rc;
+    if (last > 0)
+        limit = last;
     if (limit == 0)
         return sso_fail(err, SSO_BAD_REQUEST, "limit takes a number from 1 to %d", RECORDS_MAX);
     if ((rc = store_begin(custodian->store, STORE_READ, &tx, err)) != SSO_OK ||
+        (last > 0 && (rc = after_of_last(tx, node, last, &after, err)) != SSO_OK) ||
         (rc = store_audit_list(tx, node, after, (size_t)limit, &records, &count, err)) != SSO_OK)
         return rc;
+    if (count == 0 && after == 0) {
+        free(records);
+        return sso_fail(err, SSO_NOT_FOUND, "there is no record of a node %s", node);
+    }
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(list, record_json(&records[i]));

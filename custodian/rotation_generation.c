@@ -144,7 +144,7 @@ enum sso_code rotation_token_is_another(struct custodian *custodian, const char 
     if (pool != keyring_pool(custodian->keyring, active) && !holds_active(custodian, pool, active))
         return SSO_OK;
     return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
-                    "the token of [hsm %s] is the one that holds the active generation %u: to "
+                    "the token of section %s is the one that holds the active generation %u: to "
                     "rotate within it leave --token out, to leave it name another one",
                     name, active);
 }
@@ -157,7 +157,7 @@ enum sso_code rotation_generation_is_in(struct custodian *custodian, uint32_t nu
     if (rc != SSO_OK || keyring_pool(custodian->keyring, number) == pool)
         return rc;
     return sso_fail(err, SSO_TOKEN_NOT_SUITABLE,
-                    "generation %u is not in the token of [hsm %s]: make one there with sso-hsm "
+                    "generation %u is not in the token of section %s: make one there with sso-hsm "
                     "key generate --token %s",
                     number, name, name);
 }

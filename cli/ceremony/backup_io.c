@@ -73,7 +73,10 @@ enum sso_code new_file_check(const char *path, struct sso_error *err)
         return sso_fail(err, SSO_ALREADY_EXISTS, "%s is there already: name a new file", path);
     folder_of(path, folder);
     if (access(folder, W_OK | X_OK) != 0)
-        return sso_fail_errno(err, SSO_CONFIG_ERROR, errno, "the folder %s for a new file", folder);
+        return sso_fail_errno(
+            err, SSO_CONFIG_ERROR, errno,
+            "the folder %s for a new file, as user id %u, whom [system] user names", folder,
+            (unsigned)geteuid());
     return SSO_OK;
 }
 

@@ -46,9 +46,11 @@ static enum sso_code check_existing(struct store *store, struct sso_error *err)
         return rc;
     rc = store_system_get(tx, &system, err);
     if (rc == SSO_OK)
-        return sso_fail(err, SSO_ALREADY_EXISTS,
-                        "the database already holds the system %s; nothing was changed",
-                        system.name);
+        return sso_fail(
+            err, SSO_ALREADY_EXISTS,
+            "the database already holds the system %s; nothing was changed. sso-hsm status "
+            "shows it; another master secret comes by sso-hsm key generate and rotate",
+            system.name);
     return rc == SSO_NOT_FOUND ? SSO_OK : rc;
 }
 

@@ -1,9 +1,12 @@
 """Every command: --help, misuse, --json, nobody at the socket."""
 
 import re
+import resource
 import subprocess
 
 import pytest
+
+from installation import wait_for
 
 COMMANDS = [
     "init", "doctor", "pin reset", "status", "key list", "key show", "key generate",
@@ -151,3 +154,33 @@ def test_output_that_cannot_be_written_is_an_error(shared):
         done = subprocess.run(shared.command("status"), stdout=full, stderr=subprocess.PIPE,
                               check=False)
     assert done.returncode == 1
+
+
+def test_what_an_operator_is_told(running):
+    """Small things, each of which left somebody who was new to it alone."""
+    it = running
+    records = it.sso("audit", "export", check=0).lines
+    newest = it.sso("audit", "list", "--last", "2", check=0).json["records"]
+    assert len(newest) == 2 and newest[0]["number"] >= records[-1]["number"]
+    assert [each["number"] for each in it.sso("audit", "list", "--last", "1000", check=0).json["records"]][:2] == [1, 2]
+    it.sso("audit", "list", "--last", "2", "--after", "1", check=2)
+    assert it.sso("audit", "list", "--node", "nosuch", check=1).problem["code"] == "not_found"
+    refused = it.sso("settings", "set", "nosuch=1", check=1).problem
+    assert "nosuch" in refused["detail"] and "settings show" in refused["detail"]
+    assert "sso-hsm status" in it.sso("init", "--no-backup", check=1).problem["detail"]
+    shown = it.sso("rotate", "status", "--quarantine", as_json=False, check=0).out
+    assert "quarantine  empty" in shown
+    overview = it.sso("--help", as_json=False, check=0).out
+    assert "from files of Microsoft Enterprise SSO\n" in overview
+    assert "Makes a consistent copy of the database while it is in use, and FILE\n" not in overview
+
+
+def test_a_limit_on_files_is_an_error_and_not_the_end(initialised):
+    """RLIMIT_FSIZE: the write is refused, the custodian goes on, and works when there is room."""
+    it = initialised.start()
+    it.create_app()
+    resource.prlimit(it.custodian.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    reply = it.put("app", "anna", "x")
+    assert reply.status == 503 and it.custodian.poll() is None, reply
+    resource.prlimit(it.custodian.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    wait_for(lambda: it.put("app", "anna", "x").status in (200, 201), "it writes again")

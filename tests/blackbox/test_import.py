@@ -83,3 +83,17 @@ def test_overlong_line(running):
     data = line("one") + "\n" + '{"app":"' + "x" * 5_000_000 + '"}\n' + line("three")
     done = running.sso("cred", "import", "-", data=data, check=3).json
     assert done["created"] == 2 and [error["line"] for error in done["errors"]] == [2]
+
+
+def test_without_external_user_it_is_what_the_mapping_says(running):
+    mapping = {"app": "app", "principal": "anna", "external_user": "ANNA01"}
+    running.api("POST", "/v1/apps:import", {"mappings": [mapping]}, status=200)
+    lines = [{"app": "app", "principal": principal, "fields": {"user": "u", "password": "x"}, **more}
+             for principal, more in (("anna", {}), ("bert", {"external_user": None}))]
+    done = running.sso("cred", "import", "-", data="".join(json.dumps(line) + "\n" for line in lines), check=0)
+    assert done.json["created"] == 2
+    found = {row["principal"]: row["external_user"]
+             for row in running.sso("cred", "list", "app", check=0).json["credentials"]}
+    assert found == {"anna": "ANNA01", "bert": "bert"}
+    wrong = json.dumps({**lines[0], "external_user": 5})
+    assert running.sso("cred", "import", "-", data=wrong + "\n", check=3).json["failed"] == 1
