@@ -57,10 +57,10 @@ static void states_changed(void *context)
 }
 
 static enum sso_code write_rows(void *context, rewrap_write run, void *run_context,
-                                struct sso_error *err)
+                                struct audit_record *record, struct sso_error *err)
 {
     struct rotation_job *job = context;
-    return committer_run(job->custodian->committer, run, run_context, NULL, 0, err);
+    return committer_run(job->custodian->committer, run, run_context, record, 1, err);
 }
 
 static void audit_actor(void *context, struct audit_record *record)

@@ -94,6 +94,8 @@ struct engine {
     struct sso_error failure; /* the first one */
     atomic_bool service_down[SERVICES];
 
+    struct audit_record record; /* of the write that runs; without an operation there is none */
+
     bool counted;              /* the totals were taken anew in this run */
     unsigned fruitless_passes; /* in a row: nothing was moved, and yet rows are below */
     uint64_t settled_before;   /* done and failed at the last finish */
@@ -145,10 +147,8 @@ typedef enum sso_code (*engine_write)(struct engine *engine, struct store_tx *tx
 /* Repeats until it is durable; gives up at REWRAP_STOP, or for what is not transient. */
 enum sso_code engine_commit(struct engine *engine, engine_write write, void *context,
                             struct sso_error *err) __attribute__((warn_unused_result));
-/* One record of the node's chain about the target generation. */
-enum sso_code engine_audit(struct engine *engine, struct store_tx *tx, const char *operation,
-                           const char *outcome, struct sso_error *err)
-    __attribute__((warn_unused_result));
+/* From a write: its record, about the target generation. */
+void engine_audit(struct engine *engine, const char *operation, const char *outcome);
 /* Takes over what changes in a rotation's row; the rest other threads read without a lock. */
 void engine_take_over(struct engine *engine, const struct rotation *row);
 /* Copies counters, phase and state to where other threads read them. */

@@ -48,14 +48,14 @@ struct rewrap_job {
     enum sso_code (*open_target)(void *context, uint32_t number, struct sso_error *err);
     /* After the switch and after the finish: generation states have changed. */
     void (*states_changed)(void *context);
-    /* Runs `run` in a write transaction and commits, so that fsync is paid once for the engine and
-     * for live requests. `run` may run on another thread, beside writes of others, and again after
-     * a failure of the database. Where it or the commit fails nothing of it is there; only a commit
-     * that is told as SSO_DATABASE_UNAVAILABLE may stand. Any other failure fails the job. */
+    /* Runs `run` in a write transaction, appends `record` to the node's audit chain where `run`
+     * gave it an operation, and commits; all so that fsync is paid once for the engine and for live
+     * requests. `run` may run on another thread, beside writes of others, and again after a failure
+     * of the database. Where it or the commit fails nothing of it is there; only a commit that is
+     * told as SSO_DATABASE_UNAVAILABLE may stand. Any other failure fails the job. */
     enum sso_code (*write)(void *context, rewrap_write run, void *run_context,
-                           struct sso_error *err);
-    /* To be written to the audit in the engine's own transaction. Fills actor, how and request id
-     * of whoever started the job. */
+                           struct audit_record *record, struct sso_error *err);
+    /* Fills actor, how and request id of whoever started the job. */
     void (*audit_actor)(void *context, struct audit_record *record);
     void *context;
 

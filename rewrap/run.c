@@ -128,11 +128,14 @@ static enum sso_code write_failed(struct engine *engine, struct store_tx *tx, st
                                   void *context, struct sso_error *err)
 {
     const struct sso_error *why = context;
+    (void)tx;
+    (void)err;
     next->state = ROTATION_FAILED;
     next->finished_ms = wall_clock_ms();
     snprintf(next->error, sizeof next->error, "%s", why->detail);
     next->error_code = why->code;
-    return engine_audit(engine, tx, "rotation.failed", sso_code_facts(why->code)->name, err);
+    engine_audit(engine, "rotation.failed", sso_code_facts(why->code)->name);
+    return SSO_OK;
 }
 
 static enum sso_code write_request(struct engine *engine, struct store_tx *tx,

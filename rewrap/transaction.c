@@ -46,8 +46,13 @@ static enum sso_code write_part(struct store_tx *tx, void *context, struct sso_e
     struct rewrap_job *job = part->engine->job;
     part->next = job->rotation;
     part->next.rate = atomic_load(&job->rate);
+    part->engine->record = (struct audit_record){0};
     enum sso_code rc = part->write(part->engine, tx, &part->next, part->context, err);
-    return rc == SSO_OK ? store_rotation_update(tx, &part->next, err) : rc;
+    if (rc == SSO_OK)
+        rc = store_rotation_update(tx, &part->next, err);
+    if (rc != SSO_OK)
+        part->engine->record.operation[0] = '\0'; /* nothing of it took place */
+    return rc;
 }
 
 enum sso_code engine_commit(struct engine *engine, engine_write write, void *context,
@@ -57,7 +62,10 @@ enum sso_code engine_commit(struct engine *engine, engine_write write, void *con
     struct part part = {.engine = engine, .write = write, .context = context};
     struct sso_error trouble = {0};
     for (;;) {
-        enum sso_code rc = engine->job->write(engine->job->context, write_part, &part, &trouble);
+        /* Where the write is refused before it runs, the record of an earlier one is not its own. */
+        engine->record = (struct audit_record){0};
+        enum sso_code rc =
+            engine->job->write(engine->job->context, write_part, &part, &engine->record, &trouble);
         if (rc == SSO_OK) {
             engine_take_over(engine, &part.next);
             patience_over(&patience);
@@ -68,19 +76,15 @@ enum sso_code engine_commit(struct engine *engine, engine_write write, void *con
     }
 }
 
-enum sso_code engine_audit(struct engine *engine, struct store_tx *tx, const char *operation,
-                           const char *outcome, struct sso_error *err)
+void engine_audit(struct engine *engine, const char *operation, const char *outcome)
 {
     const struct rewrap_job *job = engine->job;
-    struct audit_record record = {0};
-    snprintf(record.actor, sizeof record.actor, "%s", "sso-hsm");
-    snprintf(record.how, sizeof record.how, "%s", "self");
+    struct audit_record *record = &engine->record;
+    snprintf(record->actor, sizeof record->actor, "%s", "sso-hsm");
+    snprintf(record->how, sizeof record->how, "%s", "self");
     if (job->audit_actor != NULL)
-        job->audit_actor(job->context, &record);
-    snprintf(record.node, sizeof record.node, "%s", job->node);
-    snprintf(record.operation, sizeof record.operation, "%s", operation);
-    snprintf(record.target, sizeof record.target, "generation %u", job->rotation.to);
-    snprintf(record.outcome, sizeof record.outcome, "%s", outcome);
-    record.time_ms = wall_clock_ms();
-    return store_audit_append(tx, &record, 1, err);
+        job->audit_actor(job->context, record);
+    snprintf(record->operation, sizeof record->operation, "%s", operation);
+    snprintf(record->target, sizeof record->target, "generation %u", job->rotation.to);
+    snprintf(record->outcome, sizeof record->outcome, "%s", outcome);
 }

@@ -308,13 +308,16 @@ static void audit_actor(void *context, struct audit_record *record)
 }
 
 static enum sso_code write_alone(void *context, rewrap_write run, void *run_context,
-                                 struct sso_error *err)
+                                 struct audit_record *record, struct sso_error *err)
 {
     struct installation *in = context;
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(in->store, STORE_WRITE, &tx, err);
     if (rc == SSO_OK)
         rc = run(tx, run_context, err);
+    snprintf(record->node, sizeof record->node, "%s", NODE);
+    if (rc == SSO_OK && record->operation[0] != '\0')
+        rc = store_audit_append(tx, record, 1, err);
     return rc == SSO_OK ? store_commit(&tx, err) : rc;
 }
 
