@@ -86,7 +86,8 @@ def test_more_than_may_wait_is_refused_at_once(busy):
     clients = [Client(busy, n % ROWS) for n in range(THREADS + WAITING + TOO_MANY)]
 
     def refused():
-        return [client for client in clients if client.answer() is not None]
+        answers = ((client, client.answer()) for client in clients)
+        return [client for client, answer in answers if answer is not None and answer[0] == 429]
 
     wait_for(lambda: len(refused()) >= TOO_MANY, "those that are too many are told so")
     for client in refused():
