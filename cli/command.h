@@ -14,7 +14,6 @@
 enum command_kind {
     COMMAND_API,    /* talks to the custodian */
     COMMAND_DIRECT, /* opens HSM or database itself (cli/ceremony/) */
-    COMMAND_LATER,  /* not in this version */
 };
 
 struct cli {
@@ -31,7 +30,7 @@ struct command {
     const char *words; /* "key generate": what the person types */
     enum command_kind kind;
     const char *arguments; /* of the usage line, behind the words */
-    const char *help;      /* what it does; for COMMAND_LATER what is missing */
+    const char *help;      /* what it does */
     enum sso_code (*run)(struct cli *cli, int argc, char **argv, struct sso_error *err);
 };
 
@@ -87,6 +86,9 @@ COMMAND_FUNCTION(command_cred_delete);
 COMMAND_FUNCTION(command_cred_import);
 COMMAND_FUNCTION(command_cred_export);
 COMMAND_FUNCTION(command_mapping_list);
+COMMAND_FUNCTION(command_master_show);
+COMMAND_FUNCTION(command_master_promote);
+COMMAND_FUNCTION(command_master_move);
 COMMAND_FUNCTION(command_mapping_show);
 COMMAND_FUNCTION(command_mapping_enable);
 COMMAND_FUNCTION(command_mapping_disable);

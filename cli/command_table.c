@@ -2,8 +2,6 @@
 
 #include "cli/command.h"
 
-#define FROM_NODES "several nodes come with a later version; in this one there is one custodian"
-
 #define ROTATE_ARGUMENTS                                                                           \
     "[--generation N | --no-backup] [--token NAME]\n"                                              \
     "              [--rate ROWS_PER_SECOND] [--full-speed] [--reencrypt]\n"                        \
@@ -456,8 +454,15 @@ const struct command command_table[] = {
      command_node_approve},
     {"node remove", COMMAND_API, "NAME", "Takes a node out. It counts from its next request.\n",
      command_node_remove},
-    {"master show", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"master promote", COMMAND_LATER, "", FROM_NODES, NULL},
-    {"master move", COMMAND_LATER, "", FROM_NODES, NULL},
+    {"master show", COMMAND_API, "",
+     "Shows which node is the master, and which nodes could become it.\n", command_master_show},
+    {"master promote", COMMAND_API, "",
+     "Makes the node that is asked the master, where the former master is dead: its lease has "
+     "ended.\nRefused while another lives, and where a generation does not open here.\n",
+     command_master_promote},
+    {"master move", COMMAND_API, "NODE",
+     "Moves the mastership from the master, which is asked, to another node that opens all "
+     "generations;\nrequests wait a moment and none fails.\n",
+     command_master_move},
 };
 const size_t command_count = sizeof command_table / sizeof command_table[0];

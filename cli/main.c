@@ -45,7 +45,7 @@ static void print_overview(FILE *to, const char *noun)
         const char *words = command_table[i].words;
         bool wanted = noun == NULL || (strncmp(words, noun, length) == 0 &&
                                        (words[length] == ' ' || words[length] == '\0'));
-        if (wanted && command_table[i].kind != COMMAND_LATER) {
+        if (wanted) {
             const char *help = command_table[i].help;
             fprintf(to, "  %-24s  ", words);
             print_sentence(to, help);
@@ -63,10 +63,7 @@ static void print_help(const struct command *command, const char *noun)
         return;
     }
     print_usage(stdout, command);
-    if (command->kind == COMMAND_LATER)
-        printf("\nNot available in this version: %s.\n", command->help);
-    else
-        printf("\n%s", command->help);
+    printf("\n%s", command->help);
 }
 
 /* --config, --json and --help may stand anywhere before a "--": taken out, the rest moves up. */
@@ -166,9 +163,6 @@ static enum sso_code check_encoding(const struct invocation *invocation, struct 
 static enum sso_code run(struct cli *cli, struct invocation *invocation, struct sso_error *err)
 {
     const struct command *command = invocation->command;
-    if (command->kind == COMMAND_LATER)
-        return sso_fail(err, SSO_USAGE, "`sso-hsm %s` is not available in this version: %s",
-                        command->words, command->help);
     enum sso_code rc = check_encoding(invocation, err);
     cli->kind = command->kind;
     if (rc == SSO_OK)

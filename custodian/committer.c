@@ -27,6 +27,8 @@ struct committer {
     struct job *first, **last;
     size_t posted, awaited; /* not yet done; in the queue, and somebody waits */
     bool stopping;
+    committer_hold hold; /* NULL: nobody guards */
+    void *hold_context;
     struct journal journal;
     struct sso_error health; /* of the last transaction */
     struct sso_error barred; /* why nothing may be changed; SSO_OK: it may */
@@ -47,10 +49,27 @@ static enum sso_code went_back(struct committer *committer, struct sso_error *er
     return why.code == SSO_OK ? SSO_OK : sso_fail(err, why.code, "%s", why.detail);
 }
 
-static enum sso_code run_write(struct committer *committer, struct store_tx *tx, struct job *job,
-                               struct sso_error *err)
+/* Once for all jobs of a transaction. *refused: why none of them may write. */
+static enum sso_code may_jobs_write(struct committer *committer, struct store_tx *tx,
+                                    const struct job *jobs, struct sso_error *refused,
+                                    struct sso_error *err)
 {
-    job->refused = went_back(committer, &job->error) != SSO_OK;
+    bool writes = false;
+    *refused = (struct sso_error){0};
+    for (; jobs != NULL; jobs = jobs->next)
+        writes = writes || jobs->write != NULL;
+    if (!writes || went_back(committer, refused) != SSO_OK || committer->hold == NULL)
+        return SSO_OK;
+    if (committer->hold(committer->hold_context, tx, refused) != SSO_DATABASE_UNAVAILABLE)
+        return SSO_OK;
+    return sso_fail(err, refused->code, "%s", refused->detail);
+}
+
+static enum sso_code run_write(struct store_tx *tx, struct job *job,
+                               const struct sso_error *refused, struct sso_error *err)
+{
+    job->refused = refused->code != SSO_OK;
+    job->error = *refused;
     if (job->refused)
         return SSO_OK;
     enum sso_code rc = store_savepoint(tx, err);
@@ -97,13 +116,16 @@ static void check_chain_at_start(struct committer *committer)
 static enum sso_code run_jobs(struct committer *committer, struct store_tx *tx, struct job *jobs,
                               struct chain *chain, struct sso_error *err)
 {
+    struct sso_error refused;
     enum sso_code rc = check_chain(committer, tx, err);
+    if (rc == SSO_OK)
+        rc = may_jobs_write(committer, tx, jobs, &refused, err);
     if (rc != SSO_OK)
         return rc;
     for (struct job *job = jobs; job != NULL; job = job->next) {
         job->refused = job->verdict.code != SSO_OK;
         job->error = job->verdict;
-        rc = job->write != NULL && !job->refused ? run_write(committer, tx, job, err) : SSO_OK;
+        rc = job->write != NULL && !job->refused ? run_write(tx, job, &refused, err) : SSO_OK;
         if (rc != SSO_OK)
             return rc;
     }
@@ -375,6 +397,12 @@ void committer_bar(struct committer *committer, const struct sso_error *why)
     if (why->code == SSO_OK)
         committer->chain = (struct sso_error){0}; /* whoever looked found it whole */
     pthread_mutex_unlock(&committer->lock);
+}
+
+void committer_guard(struct committer *committer, committer_hold hold, void *context)
+{
+    committer->hold_context = context;
+    committer->hold = hold;
 }
 
 enum sso_code committer_health(struct committer *committer, struct sso_error *err)

@@ -47,6 +47,12 @@ enum sso_code committer_submit(struct committer *committer, struct audit_record 
  * many wait already it waits like committer_run. */
 void committer_post(struct committer *committer, const struct audit_record *record);
 
+/* Asked once in each transaction that has a write, before the first: SSO_OK where this node may
+ * write until it ends. SSO_DATABASE_UNAVAILABLE fails the transaction, any other code every write
+ * of it; records without a write go on. */
+typedef enum sso_code (*committer_hold)(void *context, struct store_tx *tx, struct sso_error *err);
+void committer_guard(struct committer *committer, committer_hold hold, void *context);
+
 /* While `why` is not SSO_OK every write is refused with it; records without a write go on. */
 void committer_bar(struct committer *committer, const struct sso_error *why);
 /* SSO_OK, or why the last transaction failed. */

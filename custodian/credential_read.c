@@ -8,6 +8,7 @@
 #include "custodian/application_access.h"
 #include "custodian/credential_json.h"
 #include "custodian/custodian.h"
+#include "custodian/master.h"
 
 /* What the read path keeps of one query while it is under way. */
 struct reading {
@@ -235,11 +236,11 @@ static enum sso_code cache_ask_all(struct reader *reader, struct sso_error *err)
     return rc;
 }
 
-/* --- the HSM --- */
+/* --- the HSM: the master's --- */
 
 static bool hsm_out_of_reach(enum sso_code code)
 {
-    return code == SSO_HSM_UNAVAILABLE || code == SSO_PIN_REFUSED;
+    return code == SSO_HSM_UNAVAILABLE || code == SSO_PIN_REFUSED || code == SSO_MASTER_UNAVAILABLE;
 }
 
 static void unwrap_settle(struct reading *reading, const struct sso_error *batch)
@@ -264,13 +265,28 @@ static void unwrap_settle(struct reading *reading, const struct sso_error *batch
     }
 }
 
+/* On the master its own workers open them; the lease is looked at again after they did. */
+static enum sso_code keys_ask(struct reader *reader, struct sso_error *err)
+{
+    struct custodian *custodian = reader->custodian;
+    struct request *request = reader->request;
+    enum sso_code rc = master_may_act(custodian->master, &request->epoch, err);
+    if (rc == SSO_OK)
+        rc = keyring_unwrap(custodian->keyring, HSM_LIVE, reader->unwrap, reader->unwraps,
+                            request->deadline_ms, err);
+    if (rc == SSO_OK && !master_still(custodian->master, request->epoch))
+        rc = master_may_act(custodian->master, NULL, err) != SSO_OK
+                 ? SSO_MASTER_UNAVAILABLE
+                 : sso_fail(err, SSO_MASTER_UNAVAILABLE, "the mastership changed meanwhile");
+    return rc;
+}
+
 static void keys_unwrap(struct reader *reader)
 {
     if (reader->unwraps == 0)
         return;
     struct sso_error batch = {0};
-    batch.code = keyring_unwrap(reader->custodian->keyring, HSM_LIVE, reader->unwrap,
-                                reader->unwraps, reader->request->deadline_ms, &batch);
+    batch.code = keys_ask(reader, &batch);
     for (size_t i = 0; i < reader->count; i++) {
         struct reading *reading = &reader->reading[i];
         if (!failed(reading) && reading->unwrap != NULL)

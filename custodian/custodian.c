@@ -10,6 +10,7 @@
 #include "common/state_lock.h"
 #include "common/log.h"
 #include "custodian/events.h"
+#include "custodian/master.h"
 #include "custodian/metrics.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/row_counts.h"
@@ -57,6 +58,7 @@ enum sso_code custodian_new(const struct config *config, struct spawner *spawner
     enum sso_code rc;
     if ((rc = state_lock_take(custodian->config->system.state_directory, &custodian->state_lock,
                               err)) != SSO_OK ||
+        (rc = master_new(custodian, &custodian->master, err)) != SSO_OK ||
         (rc = event_board_new(&custodian->events, err)) != SSO_OK ||
         (rc = metrics_new(&custodian->metrics, err)) != SSO_OK ||
         (rc = row_counts_new(ROWS_COUNTED_AT_ONCE, &custodian->counts, err)) != SSO_OK ||
@@ -73,6 +75,8 @@ enum sso_code custodian_new(const struct config *config, struct spawner *spawner
 enum sso_code custodian_run(struct custodian *custodian, struct sso_error *err)
 {
     enum sso_code rc = supervision_start(custodian, &custodian->supervision, err);
+    if (rc == SSO_OK)
+        rc = master_start(custodian->master, err);
     if (rc != SSO_OK)
         return rc;
     supervision_await(custodian->supervision, FIRST_LOOK_MS);
@@ -108,11 +112,13 @@ void custodian_free(struct custodian **custodian)
     if (self == NULL)
         return;
     server_free(&self->server);
+    master_stop(self->master);
     supervision_stop(&self->supervision);
     if (self->rotation != NULL)
         rotation_manager_free(&self->rotation);
     ticket_keys_free(&self->tickets);
     committer_free(&self->committer);
+    master_free(&self->master);
     if (self->cache != NULL)
         row_key_cache_free(&self->cache);
     if (self->budget != NULL)

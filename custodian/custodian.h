@@ -15,6 +15,7 @@
 #include "store/store.h"
 #include "store/wrap_budget.h"
 
+struct master;
 struct rotation_manager;
 struct metrics;
 struct row_counts;
@@ -39,6 +40,7 @@ struct custodian {
     struct row_key_cache *cache;
     struct wrap_budget *budget;
     struct peer_directory *peers;
+    struct master *master; /* the lease; there from the start */
     struct rotation_manager *rotation;
     struct ticket_keys *tickets;
     struct metrics *metrics;

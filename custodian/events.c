@@ -143,6 +143,37 @@ const struct event_facts event_table[EVENTS] = {
             "run sso-hsm db accept-restore (docs/operations.md).",
             true,
         },
+    [EVENT_DATABASE_LOCKED] =
+        {
+            "database_locked",
+            SEVERITY_ERROR,
+            "Another process holds the write lock of the SQLite database for longer than is waited "
+            "for: nothing can be written, the master lease is not renewed, and no standby can take "
+            "over, since SQLite's lock is the kernel's and cannot be taken away.",
+            "Look at the process that the text names: let it go on (kill -CONT) or end it.",
+            true,
+        },
+    [EVENT_MASTER_LOST] =
+        {
+            "master_lost",
+            SEVERITY_ERROR,
+            "No node holds a master lease that is renewed: nothing can be written on any node, and "
+            "only what is cached can be looked up.",
+            "With cluster.failover = automatic a node that opens all generations takes over by "
+            "itself; see what sso-hsm master show says of each. Else, or where that does not come, "
+            "run sso-hsm master promote on the node that is to be the master.",
+            true,
+        },
+    [EVENT_MASTER_TAKEN] =
+        {
+            "master_taken",
+            SEVERITY_WARNING,
+            "The mastership went from one node to another: told by the node that took it, and by "
+            "the one that had it, with the reason.",
+            "After a planned move nothing. Else find out why the former master did not renew its "
+            "lease in time; it stands by when it is back.",
+            false,
+        },
     [EVENT_AUDIT_UNAVAILABLE] =
         {
             "audit_unavailable",

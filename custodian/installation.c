@@ -7,6 +7,7 @@
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "custodian/high_water_watch.h"
+#include "custodian/master.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/snapshot.h"
 #include "custodian/ticket_keys.h"
@@ -115,7 +116,9 @@ static enum sso_code meet_system(struct custodian *custodian, const struct snaps
     for (size_t i = 0; i < custodian->pool_count; i++)
         keyring_add_pool(keyring, custodian->pool[i]);
     wrap_budget_watch(budget, high_water_keep_wraps, custodian);
+    wrap_budget_guard(budget, master_hold, custodian->master);
     committer_bar(committer, &custodian->went_back);
+    committer_guard(committer, master_hold, custodian->master);
     pthread_rwlock_wrlock(&custodian->lock);
     custodian->system = now->system;
     memcpy(custodian->policy.system_id, now->system.id, SYSTEM_ID_BYTES);
@@ -266,6 +269,12 @@ static void take_up_settings(struct custodian *custodian, const struct snapshot 
     const char *journal = snapshot_setting(now, "audit.journal");
     journal_use(committer_journal(custodian->committer), custodian->config->audit.journal_socket,
                 journal_mode_of(journal != NULL ? journal : "required"));
+    const char *failover = snapshot_setting(now, "cluster.failover");
+    unsigned lease_ms = (unsigned)setting_ms(now, "cluster.master_lease",
+                                             custodian->config->cluster.master_lease_ms);
+    master_use_settings(custodian->master, lease_ms,
+                        failover == NULL || strcmp(failover, "automatic") == 0);
+    store_use_lease(custodian->store, lease_ms);
     row_key_cache_set_lease(custodian->cache,
                             setting_ms(now, "cache.lease", custodian->config->cache.lease_ms));
     pthread_rwlock_wrlock(&custodian->lock);

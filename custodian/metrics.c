@@ -12,6 +12,7 @@
 #include "common/encode.h"
 #include "common/secret.h"
 #include "custodian/custodian.h"
+#include "custodian/master.h"
 #include "custodian/events.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/tls.h"
@@ -243,6 +244,20 @@ static void put_hsm(struct encoder *out, struct custodian *custodian)
     put_work(out, status, names, count);
 }
 
+static void put_master(struct encoder *out, struct custodian *custodian)
+{
+    struct master_view view;
+    master_view(custodian->master, &view);
+    put_number(out, "sso_hsm_master", "gauge", "1 where this node is the master.", view.me);
+    put_number(out, "sso_hsm_master_seen", "gauge", "1 where some node is the master.",
+               view.me || view.alive);
+    put_number(out, "sso_hsm_master_epoch", "gauge", "Epoch of the master lease, as last seen.",
+               view.lease.epoch);
+    put_number(out, "sso_hsm_master_changes_total", "counter",
+               "How often this node took or lost the master lease.",
+               master_changes(custodian->master));
+}
+
 static void put_cache(struct encoder *out, struct row_key_cache *cache)
 {
     struct row_key_cache_status status;
@@ -380,6 +395,7 @@ char *metrics_text(struct custodian *custodian, bool openmetrics)
                atomic_load(&custodian->can_encrypt));
     put_number(&out, "sso_hsm_can_decrypt", "gauge", "1 where the last test of unwrapping passed.",
                atomic_load(&custodian->can_decrypt));
+    put_master(&out, custodian);
     put_number(&out, "sso_hsm_connections", "gauge", "Connections that are open.",
                (uint64_t)atomic_load(&metrics->connections));
     put_number(&out, "sso_hsm_connections_refused_total", "counter",

@@ -4,6 +4,7 @@
 #include "common/json.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
+#include "custodian/master.h"
 #include "custodian/metrics.h"
 #include "custodian/operations.h"
 #include "custodian/rotation_manager.h"
@@ -36,7 +37,7 @@ static json_t *health_json(struct custodian *custodian, enum severity *severity)
     return json_pack("{s:s,s:b,s:b,s:s,s:o}", "status", status_name(*severity), "encrypt",
                      (int)(rows && atomic_load(&custodian->can_encrypt)), "decrypt",
                      (int)(rows && atomic_load(&custodian->can_decrypt)), "role",
-                     custodian->config->hsm_count > 0 ? "master" : "sso_server", "events", events);
+                     master_is(custodian->master) ? "master" : "sso_server", "events", events);
 }
 
 enum sso_code op_health(struct request *request, struct sso_error *err)
@@ -149,6 +150,16 @@ static json_t *database_json(struct custodian *custodian, bool known, bool avail
                      (int)store_schema(custodian->store), "available", (int)available);
 }
 
+/* Null where none is known to live. */
+static json_t *master_json(struct custodian *custodian)
+{
+    struct master_view view;
+    master_view(custodian->master, &view);
+    if (!view.me && !view.alive)
+        return json_null();
+    return json_pack("{s:s,s:I}", "node", view.lease.node, "epoch", (json_int_t)view.lease.epoch);
+}
+
 enum sso_code op_status(struct request *request, struct sso_error *err)
 {
     struct custodian *custodian = request->custodian;
@@ -161,17 +172,14 @@ enum sso_code op_status(struct request *request, struct sso_error *err)
     bool policy_known = custodian->policy.key.length_bytes == POLICY_KEY_BYTES;
     pthread_rwlock_unlock(&custodian->lock);
     bool available = store_known && read_facts(custodian, active, &facts) == SSO_OK;
-    bool master = active != 0 && custodian->config->hsm_count > 0;
 
-    /* One node holds the master secret until there is an election; its epoch is the first. */
     request->reply = json_pack(
         "{s:o,s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o,s:o,s:o},s:o,s:o,s:o,s:o}", "system",
         system_json(custodian, system_known), "node", custodian->node, "version", SSO_HSM_VERSION,
         "uptime_seconds", (json_int_t)(boot_clock_ms() - custodian->started_ms) / 1000, "health",
         health_json(custodian, &severity), "generation",
-        facts.generation != NULL ? facts.generation : json_null(), "master",
-        master ? json_pack("{s:s,s:i}", "node", custodian->node, "epoch", 1) : json_null(), "rows",
-        "total", number_or_null(facts.total), "below_active", number_or_null(facts.below),
+        facts.generation != NULL ? facts.generation : json_null(), "master", master_json(custodian),
+        "rows", "total", number_or_null(facts.total), "below_active", number_or_null(facts.below),
         "quarantined", number_or_null(facts.quarantined), "counted",
         json_time(facts.rows.counted_ms), "workers", workers_json(custodian), "rotation",
         rotation_json(custodian), "database", database_json(custodian, store_known, available),

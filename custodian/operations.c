@@ -7,6 +7,7 @@
 #include "common/encode.h"
 #include "common/log.h"
 #include "custodian/custodian.h"
+#include "custodian/master.h"
 #include "custodian/metrics.h"
 #include "custodian/rotation_manager.h"
 #include "custodian/supervision.h"
@@ -18,7 +19,8 @@
 #define WATCHERS (ROLE_SSO_ADMIN | ROLE_AUDITOR)
 
 #define OPENS (OP_READY | OP_DATABASE)
-#define WRITES (OP_AUDIT | OP_DATABASE)
+#define AUDITED (OP_AUDIT | OP_DATABASE)
+#define WRITES (AUDITED | OP_MASTER)
 
 #define APP "/v1/apps/{app}"
 #define CREDENTIAL APP "/credentials/{principal}"
@@ -35,6 +37,10 @@ const struct operation operations[] = {
     {"GET", "/v1/health", "health", ROLE_ANY, OP_QUICK, BODY_SMALL, op_health},
     {"GET", "/v1/status", "status", WATCHERS | ROLE_NODE, OP_QUICK, BODY_SMALL, op_status},
     {"GET", "/metrics", "metrics", WATCHERS, OP_QUICK, BODY_SMALL, op_metrics},
+
+    {"GET", "/v1/master", "master.show", ROLE_SSO_ADMIN, OP_DATABASE | OP_QUICK, BODY_SMALL,
+     op_master_show},
+    {"POST", "/v1/master", "master.change", ROLE_SSO_ADMIN, AUDITED, BODY_SMALL, op_master_change},
 
     {"GET", "/v1/generations", "generation.list", ROLE_SSO_ADMIN, OP_DATABASE, BODY_SMALL,
      op_generation_list},
@@ -107,7 +113,7 @@ const struct operation operations[] = {
     {"DELETE", "/v1/nodes/{name}", "node.remove", ROLE_SSO_ADMIN, WRITES, BODY_SMALL,
      op_node_remove},
 
-    {"GET", "/v1/audit", "audit.read", WATCHERS, WRITES, BODY_SMALL, op_audit_list},
+    {"GET", "/v1/audit", "audit.read", WATCHERS, AUDITED, BODY_SMALL, op_audit_list},
     {"POST", "/v1/audit:prune", "audit.prune", ROLE_SSO_ADMIN, WRITES, BODY_SMALL, op_audit_prune},
     {"POST", "/v1/pin:reset", "pin.reset", ROLE_SSO_ADMIN, OP_AUDIT | OP_LOGGED, BODY_SMALL,
      op_pin_reset},
@@ -174,6 +180,8 @@ static enum sso_code check_readiness(struct request *request, struct sso_error *
         rc = custodian_ready(request->custodian, err);
     if (rc == SSO_OK && (flags & OP_DATABASE))
         rc = custodian_database(request->custodian, err);
+    if (rc == SSO_OK && (flags & OP_MASTER))
+        rc = master_may_act(request->custodian->master, NULL, err);
     return rc;
 }
 
@@ -328,16 +336,30 @@ static void log_request(const struct request *request, int64_t microseconds)
              "microseconds", took, NULL);
 }
 
+/* What the HSM opened for a master that is one no more does not leave. */
+static bool epoch_ended(const struct request *request, struct sso_error *problem)
+{
+    if (problem->code != SSO_OK || request->epoch == 0 ||
+        master_still(request->custodian->master, request->epoch))
+        return false;
+    (void)sso_fail(problem, SSO_MASTER_UNAVAILABLE,
+                   "this node was the master when this was asked for, and is not any more: try "
+                   "again");
+    return true;
+}
+
 bool operations_end(struct request *request, const struct sso_error *recorded)
 {
     struct sso_error *problem = &request->problem;
     /* A refusal that names the same trouble, or another of the service's, stands as it is. */
     bool replaced = recorded->code != SSO_OK &&
                     (problem->code == SSO_OK || sso_code_facts(problem->code)->http_status < 500);
-    if (replaced) {
+    if (replaced)
         *problem = *recorded;
+    else
+        replaced = epoch_ended(request, problem);
+    if (replaced)
         answer_problem(request, problem);
-    }
     int64_t microseconds = metrics_now_microseconds() - request->begun_us;
     metrics_observe(request->custodian->metrics, request->operation, problem->code, microseconds);
     log_request(request, microseconds);

@@ -16,7 +16,8 @@ enum operation_flags {
         1 << 3, /* its record may follow the reply where the setting audit.lookups says so */
     OP_LOGGED =
         1 << 4, /* while no database is known to write the record to, a line in the log does */
-    OP_QUICK = 1 << 5, /* asks no token and writes nothing: never waits behind what does */
+    OP_MASTER = 1 << 6, /* a master's write (master.h): refused where another node is the master */
+    OP_QUICK = 1 << 5,  /* asks no token and writes nothing: never waits behind what does */
 };
 
 struct operation {
@@ -53,6 +54,9 @@ bool operations_end(struct request *request, const struct sso_error *recorded);
 enum sso_code op_health(struct request *request, struct sso_error *err);
 enum sso_code op_status(struct request *request, struct sso_error *err);
 enum sso_code op_metrics(struct request *request, struct sso_error *err);
+/* op_master.c */
+enum sso_code op_master_show(struct request *request, struct sso_error *err);
+enum sso_code op_master_change(struct request *request, struct sso_error *err);
 /* op_generations.c */
 enum sso_code op_generation_change(struct request *request, struct sso_error *err);
 enum sso_code op_generation_confirm(struct request *request, struct sso_error *err);

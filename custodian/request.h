@@ -48,7 +48,8 @@ struct request {
                                   before it runs */
     bool audited;              /* the operation had its record written with its own transaction */
     size_t looked_up, written; /* credentials */
-    struct sso_error problem;  /* how it ended; the reply says it */
+    uint64_t epoch; /* of the master lease in which the HSM opened what the reply holds; 0: none */
+    struct sso_error problem; /* how it ended; the reply says it */
 };
 
 /* Does the caller have one of the roles that the operation's row allows? `application` gives the

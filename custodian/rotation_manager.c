@@ -148,6 +148,18 @@ void rotation_manager_take_up(struct rotation_manager *manager)
     pthread_mutex_unlock(&manager->change);
 }
 
+void rotation_manager_leave(struct rotation_manager *manager)
+{
+    if (rotation_job_running(manager->job))
+        rotation_job_tell(manager->job, REWRAP_STOP);
+}
+
+void rotation_manager_leave_soon(struct rotation_manager *manager, unsigned ms)
+{
+    rotation_manager_leave(manager);
+    (void)rotation_job_wait(manager->job, boot_clock_ms() + ms);
+}
+
 struct plan_write {
     const struct policy *policy;
     const struct rotation *wanted;

@@ -20,6 +20,10 @@ void rotation_manager_free(struct rotation_manager **manager);
 /* Called by supervision when the installation is ready: goes on with a job that the database shows
  * as preparing or running. */
 void rotation_manager_take_up(struct rotation_manager *manager);
+/* This node is not the master, or is about to be it no more: the job ends here as by REWRAP_STOP,
+ * and goes on where the next master is. The first does not wait, the second `ms` at most. */
+void rotation_manager_leave(struct rotation_manager *manager);
+void rotation_manager_leave_soon(struct rotation_manager *manager, unsigned ms);
 /* What a person asks for. `rotation`: the options, and `to`, 0 where the generation is to be made
  * first. `token`: the name of the section whose token it shall be in, NULL where that was not said.
  */

@@ -13,6 +13,7 @@
 #include "custodian/custodian.h"
 #include "custodian/events.h"
 #include "custodian/high_water_watch.h"
+#include "custodian/master.h"
 #include "custodian/rotation_manager.h"
 #include "store/store.h"
 
@@ -183,7 +184,7 @@ static void watch_audit(struct custodian *custodian)
 
 /* Unwraps the sealed policy key, whose value is known: the decrypt path without the encrypt path.
  */
-static enum sso_code test_decrypt(struct custodian *custodian, struct sso_error *err)
+enum sso_code supervision_test_decrypt(struct custodian *custodian, struct sso_error *err)
 {
     struct key_item item = {.row_key = secret_alloc(ROW_KEY_BYTES)};
     if (item.row_key == NULL)
@@ -256,16 +257,19 @@ static void test_ability(struct custodian *custodian,
  * its own. */
 static void test_abilities(struct custodian *custodian, bool ready)
 {
-    /* On a database that went back nothing is wrapped, and its own event says so. */
-    bool wraps = ready && custodian_went_back(custodian, NULL) == SSO_OK;
+    /* On a database that went back nothing is wrapped, and its own event says so; on a standby
+     * nothing is by design. */
+    bool standby = master_is_elsewhere(custodian->master);
+    bool wraps = ready && !standby && custodian_went_back(custodian, NULL) == SSO_OK;
     if (ready)
-        test_ability(custodian, test_decrypt, &custodian->can_decrypt, EVENT_DECRYPT_FAILED);
+        test_ability(custodian, supervision_test_decrypt, &custodian->can_decrypt,
+                     EVENT_DECRYPT_FAILED);
     if (wraps)
         test_ability(custodian, test_encrypt, &custodian->can_encrypt, EVENT_ENCRYPT_FAILED);
-    if (!ready) {
+    if (!ready || standby)
         atomic_store(&custodian->can_decrypt, false);
+    if (!ready)
         event_clear(custodian->events, EVENT_DECRYPT_FAILED);
-    }
     if (!wraps) {
         atomic_store(&custodian->can_encrypt, false);
         event_clear(custodian->events, EVENT_ENCRYPT_FAILED);
@@ -335,10 +339,11 @@ static uint64_t look(struct supervision *self, bool woken)
         else if (self->backoff_ms < BACKOFF_LAST_MS)
             self->backoff_ms *= 2;
     }
+    master_look(custodian->master);
     watch_pools(self);
     bool ready = custodian_ready(custodian, NULL) == SSO_OK;
     test_abilities(custodian, ready);
-    if (ready && custodian_went_back(custodian, NULL) == SSO_OK) {
+    if (ready && master_is(custodian->master) && custodian_went_back(custodian, NULL) == SSO_OK) {
         rotation_manager_take_up(custodian->rotation);
         audit_signer_look(self->signer, custodian);
     }

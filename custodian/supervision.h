@@ -15,6 +15,9 @@ enum sso_code supervision_start(struct custodian *custodian, struct supervision 
 void supervision_await(struct supervision *supervision, unsigned ms);
 /* Ends the current round and waits for it. */
 void supervision_stop(struct supervision **supervision);
+/* Does a token open a key that is known? Asks the HSM. */
+enum sso_code supervision_test_decrypt(struct custodian *custodian, struct sso_error *err)
+    __attribute__((warn_unused_result));
 /* Something may have changed (a PIN was reset): look now. */
 void supervision_wake(struct supervision *supervision);
 

@@ -238,6 +238,7 @@ struct store_ops {
     enum sso_code (*upgrade)(const char *url, struct sso_error *err);
     void (*close)(struct store *store);
     unsigned (*schema)(const struct store *store);
+    bool (*write_holder)(struct store *store, int *pid);       /* NULL: it cannot tell */
     void (*use_lease)(struct store *store, unsigned lease_ms); /* NULL: it cannot tell */
     enum sso_code (*backup)(struct store *store, const char *path, struct sso_error *err);
 

@@ -65,7 +65,8 @@ enum sso_code store_master_lease_promise(struct store_tx *tx, const struct maste
 enum sso_code store_master_lease_give_back(struct store_tx *tx, const struct master_lease *own,
                                            struct sso_error *err)
     __attribute__((warn_unused_result));
-/* After a database was put back: free, its epoch at least `epoch`. */
+/* After a database was put back: where its epoch is lower than that it gets this one, and is free.
+ */
 enum sso_code store_master_lease_reset(struct store_tx *tx, uint64_t epoch, struct sso_error *err)
     __attribute__((warn_unused_result));
 
@@ -75,7 +76,7 @@ struct standby {
     char address[LEASE_ADDRESS_BYTES_MAX + 1];
     uint64_t beat;
     bool able;          /* opens the canaries of all live generations */
-    char missing[256];  /* why it is not */
+    char missing[640];  /* why it is not */
     uint64_t ready_for; /* epoch whose planned move to it may go on; 0: none */
 };
 /* Of the node: new, or with beat one higher than it was. */

@@ -189,7 +189,7 @@ static enum sso_code lease_reset(struct store_tx *tx, uint64_t epoch, struct sso
 {
     static const char sql[] =
         "UPDATE master_lease SET instance = ?2, home = ?2, beat = beat + 1, successor = '',"
-        " epoch = CASE WHEN epoch < ?1 THEN ?1 ELSE epoch END";
+        " epoch = ?1 WHERE epoch < ?1";
     const struct master_lease free_one = {.epoch = epoch};
     SQL_STATEMENT_AUTO s = {0};
     uint64_t changed = 0;
@@ -201,7 +201,10 @@ static enum sso_code lease_reset(struct store_tx *tx, uint64_t epoch, struct sso
     sql_bind_u64(&s, epoch);
     sql_bind_bytes(&s, free_one.instance, sizeof free_one.instance);
     rc = sql_run(&s, &changed, err);
-    return rc == SSO_OK && changed == 0 && epoch != 0 ? lease_insert(tx, &free_one, err) : rc;
+    if (rc != SSO_OK || changed != 0 || epoch == 0)
+        return rc;
+    rc = lease_insert(tx, &free_one, err);
+    return rc == SSO_ALREADY_EXISTS ? SSO_OK : rc;
 }
 
 /* --- those that could become the master --- */

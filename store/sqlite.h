@@ -102,6 +102,9 @@ extern const struct sql_driver sqlite_driver;
 /* --- sqlite_scan.c --- */
 extern const struct store_scan_ops sqlite_scan_ops;
 
+/* --- sqlite_holder.c --- */
+bool sqlite_write_holder(struct store *store, int *pid);
+
 /* --- sqlite_backup.c --- */
 enum sso_code sqlite_backup(struct store *store, const char *path, struct sso_error *err);
 

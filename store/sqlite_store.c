@@ -310,4 +310,5 @@ const struct store_ops sqlite_store_ops = {
     .node = &sql_node_ops,
     .refusal = &sql_refusal_ops,
     .master_lease = &sql_master_lease_ops,
+    .write_holder = sqlite_write_holder,
 };

@@ -78,6 +78,11 @@ unsigned store_schema(const struct store *store)
     return store->ops->schema(store);
 }
 
+bool store_write_holder(struct store *store, int *pid)
+{
+    return store->ops->write_holder != NULL && store->ops->write_holder(store, pid);
+}
+
 void store_use_lease(struct store *store, unsigned lease_ms)
 {
     if (store->ops->use_lease != NULL)

@@ -49,6 +49,10 @@ void store_close(struct store **store);
  * that the process does not stand in its successor's way. */
 void store_use_lease(struct store *store, unsigned lease_ms);
 
+/* Which process, of this or another program, holds the lock of the one writer: of SQLite, as far as
+ * the kernel tells. False where none does. */
+bool store_write_holder(struct store *store, int *pid);
+
 const char *store_kind(const struct store *store); /* "sqlite", "postgresql" */
 unsigned store_schema(const struct store *store);  /* number of the last migration */
 

@@ -12,6 +12,8 @@ struct wrap_budget {
     struct store *store;
     wrap_budget_seen seen; /* may be NULL */
     void *context;
+    wrap_budget_hold hold; /* may be NULL */
+    void *hold_context;
     pthread_mutex_t lock; /* held while a block is reserved, so that two do not reserve for one */
     struct remainder *remainder;
     size_t count;
@@ -32,6 +34,12 @@ void wrap_budget_watch(struct wrap_budget *budget, wrap_budget_seen seen, void *
 {
     budget->seen = seen;
     budget->context = context;
+}
+
+void wrap_budget_guard(struct wrap_budget *budget, wrap_budget_hold hold, void *context)
+{
+    budget->hold = hold;
+    budget->hold_context = context;
 }
 
 void wrap_budget_free(struct wrap_budget **budget)
@@ -70,6 +78,8 @@ static enum sso_code reserve(struct wrap_budget *budget, struct remainder *remai
     uint64_t total = 0;
     STORE_TX_AUTO tx = NULL;
     enum sso_code rc = store_begin(budget->store, STORE_WRITE, &tx, err);
+    if (rc == SSO_OK && budget->hold != NULL)
+        rc = budget->hold(budget->hold_context, tx, err);
     if (rc != SSO_OK)
         return rc;
     rc = store_generation_add_wraps(tx, remainder->generation, block, limit, &total, err);

@@ -19,6 +19,10 @@ enum sso_code wrap_budget_new(struct store *store, struct wrap_budget **out, str
     __attribute__((warn_unused_result));
 /* Before the first reservation. */
 void wrap_budget_watch(struct wrap_budget *budget, wrap_budget_seen seen, void *context);
+/* Asked in each transaction of a reservation, before it writes: whether this node may. */
+typedef enum sso_code (*wrap_budget_hold)(void *context, struct store_tx *tx,
+                                          struct sso_error *err);
+void wrap_budget_guard(struct wrap_budget *budget, wrap_budget_hold hold, void *context);
 void wrap_budget_free(struct wrap_budget **budget);
 /* Before wrapping `wraps` keys. SSO_WRAPS_EXHAUSTED for aes256-gcm at the limit. */
 enum sso_code wrap_budget_take(struct wrap_budget *budget, uint32_t generation, enum suite_id suite,

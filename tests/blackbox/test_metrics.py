@@ -1,7 +1,9 @@
 """Metrics as Prometheus reads them: promtool takes them, in every state that a custodian is in."""
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +115,20 @@ def test_a_line_for_each_request(make_installation):
         assert len(line) == 1 and 'operation="credential.lookup"' in line[0], line
         assert f'outcome="{outcome}"' in line[0] and "microseconds=" in line[0]
     assert "a-secret" not in log and "a-secret" in reply.body.decode()
+
+
+RULES = Path(__file__).resolve().parents[2] / "docs" / "alerts.rules.yml"
+
+
+@needs_promtool
+def test_promtool_takes_the_alert_rules():
+    done = subprocess.run([PROMTOOL, "check", "rules", RULES], capture_output=True, check=False)
+    assert done.returncode == 0 and b"SUCCESS" in done.stdout, done
+
+
+def test_alert_rules_name_metrics_that_there_are(running):
+    wanted = set(re.findall(r"sso_hsm_\w+", "\n".join(
+        line for line in RULES.read_text().splitlines() if "expr:" in line)))
+    there = set(re.findall(r"^(sso_hsm_\w+)", metrics(running).decode(), re.M))
+    assert wanted and wanted <= there, wanted - there
+    assert b"sso_hsm_master 1\n" in metrics(running)

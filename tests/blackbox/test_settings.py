@@ -104,10 +104,14 @@ def test_another_node_takes_it_over_within_a_poll(running, make_installation):
     state = other.directory / "state"
     state.mkdir()
     other.write_config(system={"state_directory": state})
-    other.start()
+    other.start(wait=None)
     running.put("app", "anna", "x", status=201)
+    # The master opens row keys, and keeps them when it is the master no more.
+    wait_for(lambda: running.sso("master", "move", "node2").code == 0, "the other is ready")
     wait_for(lambda: other.password("app", "anna") == "x" and cache_entries(other) == 1,
              "it keeps a row key")
+    wait_for(lambda: other.sso("master", "move", "node1").code == 0, "the first is ready")
+    assert cache_entries(other) == 1
     running.sso("settings", "set", "cache.lease=0s", check=0)
     wait_for(lambda: cache_entries(other) == 0, "the other node has the new lease")
 

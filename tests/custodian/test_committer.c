@@ -468,6 +468,44 @@ static void unreadable_head_fails_the_record(void **state)
     check_head(fixture, &first);
 }
 
+struct guard {
+    enum sso_code says;
+    unsigned asked;
+};
+
+static enum sso_code guarded(void *context, struct store_tx *tx, struct sso_error *err)
+{
+    struct guard *guard = context;
+    (void)tx;
+    guard->asked++;
+    return guard->says == SSO_OK ? SSO_OK : sso_fail(err, guard->says, "the guard says no");
+}
+
+static void a_guard_refuses_writes_and_no_records(void **state)
+{
+    struct fixture *fixture = *state;
+    struct guard guard = {.says = SSO_MASTER_UNAVAILABLE};
+    struct setting setting = setting_of("a");
+    struct audit_record record = record_of("test.write", "a");
+    struct sso_error err = {0};
+    committer_guard(fixture->committer, guarded, &guard);
+    assert_int_equal(committer_run(fixture->committer, put_setting, &setting, &record, 1, &err),
+                     SSO_MASTER_UNAVAILABLE);
+    assert_string_equal(record.outcome, "master_unavailable");
+    assert_string_equal(err.detail, "the guard says no");
+    assert_int_equal(guard.asked, 1);
+    run_record(fixture);
+    assert_int_equal(guard.asked, 1);
+    guard.says = SSO_DATABASE_UNAVAILABLE;
+    assert_int_equal(committer_run(fixture->committer, put_setting, &setting, &record, 1, &err),
+                     SSO_DATABASE_UNAVAILABLE);
+    assert_int_equal(count_settings(fixture->store), 0);
+    guard.says = SSO_OK;
+    assert_int_equal(committer_run(fixture->committer, put_setting, &setting, &record, 1, &err),
+                     SSO_OK);
+    assert_int_equal(count_settings(fixture->store), 1);
+}
+
 int main(void)
 {
     wiping_allocator_install();
@@ -486,6 +524,7 @@ int main(void)
         TEST(a_cut_tail_is_seen_at_the_start),
         TEST(others_may_lengthen_the_chain),
         TEST(unreadable_head_fails_the_record),
+        TEST(a_guard_refuses_writes_and_no_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

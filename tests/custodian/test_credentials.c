@@ -17,6 +17,7 @@
 #include "custodian/credential_write.h"
 #include "custodian/custodian.h"
 #include "custodian/events.h"
+#include "custodian/master.h"
 #include "custodian/operations.h"
 #include "custodian/rotation_manager.h"
 
@@ -32,6 +33,8 @@ struct fixture {
     void (*meanwhile)(struct fixture *fixture);
     bool refuse_first; /* the model makes no row key for the first item */
     bool hsm_away;
+    uint64_t epoch;   /* of the lease; 0: another node is the master */
+    bool loses_lease; /* while the HSM is asked */
     unsigned unwrapped;
 };
 
@@ -77,6 +80,8 @@ enum sso_code keyring_unwrap(struct keyring *keyring, enum hsm_priority priority
     (void)deadline_ms;
     if (now->hsm_away)
         return sso_fail(err, SSO_HSM_UNAVAILABLE, "the token is away");
+    if (now->loses_lease)
+        now->epoch = 0;
     for (size_t i = 0; i < count; i++) {
         const struct wrapped_key *wrapped = &items[i].wrapped;
         bool fits = memcmp(wrapped->bytes + ROW_KEY_BYTES, items[i].binding, 8) == 0;
@@ -95,6 +100,22 @@ enum sso_code installation_active(struct custodian *custodian, uint32_t *number,
     *number = custodian->active;
     *suite = SUITE_AES256_KW;
     return SSO_OK;
+}
+
+enum sso_code master_may_act(struct master *master, uint64_t *epoch, struct sso_error *err)
+{
+    (void)master;
+    if (now->epoch == 0)
+        return sso_fail(err, SSO_MASTER_UNAVAILABLE, "node2 is the master");
+    if (epoch != NULL)
+        *epoch = now->epoch;
+    return SSO_OK;
+}
+
+bool master_still(struct master *master, uint64_t epoch)
+{
+    (void)master;
+    return epoch == now->epoch;
 }
 
 enum sso_code installation_refresh(struct custodian *custodian, struct sso_error *err)
@@ -165,6 +186,7 @@ static void insert_application(struct fixture *f, struct store_tx *tx)
 static int set_up(void **state)
 {
     struct fixture *f = now = calloc(1, sizeof *f);
+    f->epoch = 1;
     struct custodian *custodian = &f->custodian;
     char url[128];
     snprintf(f->folder, sizeof f->folder, "/tmp/sso-credentials-XXXXXX");
@@ -575,6 +597,25 @@ static void a_moved_row_opens_from_the_cache_while_the_hsm_is_away(void **state)
     assert_int_equal(look_up(f, "alice", ""), SSO_HSM_UNAVAILABLE);
 }
 
+static void only_the_master_asks_its_hsm(void **state)
+{
+    struct fixture *f = *state;
+    set(f, "alice", "a", 0);
+    f->epoch = 0;
+    assert_int_equal(look_up(f, "alice", "a"), SSO_OK); /* cached */
+    row_key_cache_clear(f->custodian.cache);
+    assert_int_equal(look_up(f, "alice", ""), SSO_MASTER_UNAVAILABLE);
+    assert_int_equal(f->unwrapped, 0);
+    f->epoch = 3;
+    f->loses_lease = true;
+    assert_int_equal(look_up(f, "alice", ""), SSO_MASTER_UNAVAILABLE);
+    assert_int_equal(f->unwrapped, 1);
+    f->loses_lease = false;
+    f->epoch = 5;
+    assert_int_equal(look_up(f, "alice", "a"), SSO_OK);
+    assert_int_equal(f->request.epoch, 5);
+}
+
 static void become(struct fixture *f, const char *name)
 {
     snprintf(f->request.peer.name, sizeof f->request.peer.name, "%s", name);
@@ -617,6 +658,7 @@ int main(void)
         TEST(an_older_row_put_back_is_refused),
         TEST(the_cache_hides_no_damage),
         TEST(a_moved_row_opens_from_the_cache_while_the_hsm_is_away),
+        TEST(only_the_master_asks_its_hsm),
         TEST(only_readers_see_what_is_others),
     };
     wiping_allocator_install();

@@ -14,6 +14,7 @@
 #include "custodian/custodian.h"
 #include "custodian/metrics.h"
 #include "custodian/rotation_manager.h"
+#include "custodian/master.h"
 #include "custodian/operations.h"
 #include "custodian/supervision.h"
 
@@ -23,8 +24,9 @@ static unsigned application_roles; /* of the caller, in the model's one applicat
 static bool own;                   /* the model's thing belongs to the caller */
 static bool asks_for_role;         /* the model's operations call request_authorise */
 static enum sso_code outcome;      /* of the model's operations */
-static enum sso_code readiness, database, audit, submit;
-static const char *body; /* of the next request */
+static enum sso_code readiness, database, audit, submit, mastership;
+static uint64_t epoch_now, opened_in; /* the lease; as the model's operations used the HSM */
+static const char *body;              /* of the next request */
 static size_t body_bytes;
 static bool parsed; /* the last request's body was */
 static unsigned ran, recorded, posted, observed;
@@ -51,6 +53,19 @@ enum sso_code custodian_database(struct custodian *custodian, struct sso_error *
 {
     (void)custodian;
     return database == SSO_OK ? SSO_OK : sso_fail(err, database, "/secret/path is down");
+}
+
+enum sso_code master_may_act(struct master *master, uint64_t *epoch, struct sso_error *err)
+{
+    (void)master;
+    (void)epoch;
+    return mastership == SSO_OK ? SSO_OK : sso_fail(err, mastership, "/secret/host is the master");
+}
+
+bool master_still(struct master *master, uint64_t epoch)
+{
+    (void)master;
+    return epoch == epoch_now;
 }
 
 struct committer *custodian_committer(struct custodian *custodian)
@@ -120,6 +135,7 @@ static enum sso_code model(struct request *request, struct sso_error *err)
             return rc;
     }
     request->reply = json_pack("{s:b}", "done", 1);
+    request->epoch = opened_in;
     return outcome == SSO_OK ? SSO_OK : sso_fail(err, outcome, "the model says so");
 }
 
@@ -172,6 +188,8 @@ MODEL(op_node_remove)
 MODEL(op_audit_list)
 MODEL(op_audit_prune)
 MODEL(op_pin_reset)
+MODEL(op_master_show)
+MODEL(op_master_change)
 
 static int set_up(void **state)
 {
@@ -181,7 +199,8 @@ static int set_up(void **state)
     body = NULL;
     body_bytes = 0;
     asks_for_role = has_committer = true;
-    outcome = readiness = database = audit = submit = SSO_OK;
+    outcome = readiness = database = audit = submit = mastership = SSO_OK;
+    epoch_now = opened_in = 0;
     last_record = (struct audit_record){0};
     return 0;
 }
@@ -286,49 +305,21 @@ static void every_row_is_reached_and_named_once(void **state)
 static const struct {
     const char *operation, *who;
 } matrix[] = {
-    {"health", "SAaUurON-"},
-    {"status", "SON"},
-    {"metrics", "SO"},
-    {"generation.list", "S"},
-    {"generation.change", "S"},
-    {"generation.confirm", "S"},
-    {"generation.exposed", "S"},
-    {"app.list", "SAaUr"},
-    {"app.create", "SA"},
-    {"app.import", "SA"},
-    {"app.show", "SAaUr"},
-    {"app.update", "SAa"},
-    {"app.delete", "SA"},
-    {"app.purge", "SAa"},
-    {"credential.list", "SAar"},
-    {"credential.import", "SAa"},
-    {"credential.show", "SAaUr"},
-    {"credential.set", "SAaU"},
-    {"credential.delete", "SAa"},
-    {"credential.lookup", "Ur"},
-    {"mapping.list_of", "SAaU"},
-    {"mapping.list", "SAa"},
-    {"mapping.show", "SAaU"},
-    {"mapping.set", "SAaU"},
-    {"mapping.delete", "SAa"},
-    {"config.get", "SAaUur"},
-    {"config.set", "SAa"},
-    {"config.update", "SAa"},
-    {"config.delete", "SAa"},
-    {"ticket.issue", "Uu"},
-    {"ticket.redeem", "SAa"},
-    {"rotation.show", "S"},
-    {"rotation.start", "S"},
-    {"rotation.change", "S"},
-    {"quarantine.list", "S"},
-    {"settings.show", "S"},
-    {"settings.change", "S"},
-    {"settings.confirm", "S"},
-    {"node.list", "S"},
-    {"node.approve", "S"},
-    {"node.remove", "S"},
-    {"audit.read", "SO"},
-    {"audit.prune", "S"},
+    {"health", "SAaUurON-"},      {"status", "SON"},           {"metrics", "SO"},
+    {"master.show", "S"},         {"master.change", "S"},      {"generation.list", "S"},
+    {"generation.change", "S"},   {"generation.confirm", "S"}, {"generation.exposed", "S"},
+    {"app.list", "SAaUr"},        {"app.create", "SA"},        {"app.import", "SA"},
+    {"app.show", "SAaUr"},        {"app.update", "SAa"},       {"app.delete", "SA"},
+    {"app.purge", "SAa"},         {"credential.list", "SAar"}, {"credential.import", "SAa"},
+    {"credential.show", "SAaUr"}, {"credential.set", "SAaU"},  {"credential.delete", "SAa"},
+    {"credential.lookup", "Ur"},  {"mapping.list_of", "SAaU"}, {"mapping.list", "SAa"},
+    {"mapping.show", "SAaU"},     {"mapping.set", "SAaU"},     {"mapping.delete", "SAa"},
+    {"config.get", "SAaUur"},     {"config.set", "SAa"},       {"config.update", "SAa"},
+    {"config.delete", "SAa"},     {"ticket.issue", "Uu"},      {"ticket.redeem", "SAa"},
+    {"rotation.show", "S"},       {"rotation.start", "S"},     {"rotation.change", "S"},
+    {"quarantine.list", "S"},     {"settings.show", "S"},      {"settings.change", "S"},
+    {"settings.confirm", "S"},    {"node.list", "S"},          {"node.approve", "S"},
+    {"node.remove", "S"},         {"audit.read", "SO"},        {"audit.prune", "S"},
     {"pin.reset", "S"},
 };
 
@@ -479,6 +470,43 @@ static void readiness_is_told_after_the_role(void **state)
     assert_string_equal(ask("GET", "/v1/apps", ROLE_SSO_ADMIN).code, "database_unavailable");
 }
 
+/* What reads goes on everywhere; what changes something is the master's. */
+static void only_the_master_changes_something(void **state)
+{
+    (void)state;
+    mastership = SSO_MASTER_UNAVAILABLE;
+    for (size_t i = 0; i < operation_count; i++) {
+        const struct operation *operation = &operations[i];
+        char path[128];
+        concrete(operation->path, path);
+        bool refused =
+            strcmp(ask(operation->method, path, operation->roles).code, "master_unavailable") == 0;
+        assert_int_equal(refused, (operation->flags & OP_MASTER) != 0);
+        if (strcmp(operation->method, "GET") == 0)
+            assert_false(refused);
+    }
+    struct answer answer = ask("POST", "/v1/apps", ROLE_SSO_ADMIN);
+    assert_int_equal(answer.status, 503);
+    assert_non_null(strstr(answer.detail, "/secret/host"));
+    assert_null(strstr(ask("POST", "/v1/apps", ROLE_AFFILIATE_ADMIN).detail, "/secret/host"));
+    assert_string_equal(ask("POST", "/v1/apps", 0).code, "forbidden");
+}
+
+static void what_was_opened_in_an_epoch_that_ended_does_not_leave(void **state)
+{
+    (void)state;
+    opened_in = epoch_now = 4;
+    application_roles = ROLE_READER;
+    assert_int_equal(ask("POST", "/v1/lookup", 0).status, 200);
+    epoch_now = 5;
+    struct answer answer = ask("POST", "/v1/lookup", 0);
+    assert_int_equal(answer.status, 503);
+    assert_string_equal(answer.code, "master_unavailable");
+    assert_int_equal(observed_code, SSO_MASTER_UNAVAILABLE);
+    opened_in = 0; /* from the cache */
+    assert_int_equal(ask("POST", "/v1/lookup", 0).status, 200);
+}
+
 static void no_body_is_parsed_for_who_may_not_ask(void **state)
 {
     (void)state;
@@ -550,6 +578,8 @@ int main(void)
         TEST(no_reply_leaves_without_its_record),
         TEST(lookups_may_be_relaxed),
         TEST(readiness_is_told_after_the_role),
+        TEST(only_the_master_changes_something),
+        TEST(what_was_opened_in_an_epoch_that_ended_does_not_leave),
         TEST(no_body_is_parsed_for_who_may_not_ask),
         TEST(each_operation_bounds_its_body),
         TEST(everything_is_counted),

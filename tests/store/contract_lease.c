@@ -167,6 +167,13 @@ static void test_reset(void **state)
     assert_ok(store_master_lease_reset(tx, 3, &err));
     commit(tx);
     assert_int_equal(lease_now(fixture->store).epoch, 8);
+    assert_ok(renew(fixture->store, &first, &err));
+    tx = begin(fixture->store, STORE_WRITE);
+    assert_ok(store_master_lease_reset(tx, 9, &err));
+    commit(tx);
+    seen = lease_now(fixture->store);
+    assert_int_equal(seen.epoch, 9);
+    assert_true(master_lease_is_free(&seen));
     assert_code(SSO_MASTER_UNAVAILABLE, renew(fixture->store, &first, &err));
 }
 
