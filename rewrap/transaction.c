@@ -62,7 +62,8 @@ enum sso_code engine_commit(struct engine *engine, engine_write write, void *con
     struct part part = {.engine = engine, .write = write, .context = context};
     struct sso_error trouble = {0};
     for (;;) {
-        /* Where the write is refused before it runs, the record of an earlier one is not its own. */
+        /* Where the write is refused before it runs, the record of an earlier one is not its own.
+         */
         engine->record = (struct audit_record){0};
         enum sso_code rc =
             engine->job->write(engine->job->context, write_part, &part, &engine->record, &trouble);
