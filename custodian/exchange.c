@@ -15,7 +15,8 @@
 #define LARGE_BODY_BYTES (1u << 20)
 /* Those behind them would, where a token is slow, wait longer than clients do. One peer alone, with
  * the connections that it may have, never comes so far. */
-#define WAITING_MAX 256
+/* More than a thousand callers may wait out the replacement of all workers. */
+#define WAITING_MAX 1536
 
 enum sso_code exchange_new(struct custodian *custodian, struct exchange **out,
                            struct sso_error *err)

@@ -196,14 +196,29 @@ static enum sso_code check_name_free(struct session *session,
                           : code;
 }
 
+/* The key that was just made is looked for by its name: there must be it alone, and nothing left of
+ * a try that the token refused half-way. A failure leaves no key, or names it. */
+static enum sso_code find_made(struct session *session, const struct generation_key *generation,
+                               CK_OBJECT_HANDLE made, CK_OBJECT_HANDLE *out, struct sso_error *err)
+{
+    char label[GENERATION_LABEL_SIZE];
+    struct sso_error left = {0};
+    enum sso_code code = key_find(session, generation, out, err);
+    if (code == SSO_OK || key_destroy(session, made, &left) == SSO_OK)
+        return code;
+    generation_label(generation->system_id, generation->number, label);
+    sso_error_context(err, "the key %s is left in the token (%s)", label, left.detail);
+    return code;
+}
+
 enum sso_code key_generate(struct session *session, const struct generation_key *generation,
                            CK_OBJECT_HANDLE *out, struct sso_error *err)
 {
+    CK_OBJECT_HANDLE made;
     enum sso_code code = check_name_free(session, generation, err);
     if (code == SSO_OK)
-        code = generate(session, generation, true, out, err);
-    /* Nothing may be left of a try that the token refused half-way. */
-    return code == SSO_OK ? key_find(session, generation, out, err) : code;
+        code = generate(session, generation, true, &made, err);
+    return code == SSO_OK ? find_made(session, generation, made, out, err) : code;
 }
 
 enum sso_code key_generate_trial(struct session *session, const struct generation_key *generation,
@@ -256,10 +271,11 @@ enum sso_code key_install(struct session *session, const struct key_backup *back
     enum sso_code code = check_name_free(session, generation, err);
     if (code != SSO_OK)
         return code;
-    struct outcome call = install(session, backup, generation, true, out);
+    CK_OBJECT_HANDLE made;
+    struct outcome call = install(session, backup, generation, true, &made);
     if (call.rv != CKR_OK)
         return ckr_fail(err, call, "installing the master secret from its backup");
-    return key_find(session, generation, out, err);
+    return find_made(session, generation, made, out, err);
 }
 
 enum sso_code key_install_trial(struct session *session, const struct key_backup *backup,
