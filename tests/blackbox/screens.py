@@ -16,6 +16,8 @@ class Screen:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir("/")
+            # As at a terminal, however this was started: a shell's background job ignores it.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(command[0], command)
 
     def wait_for(self, *patterns):
