@@ -113,13 +113,13 @@ def test_killed_at_a_point_of_the_rotation(fault_installation, point):
     assert states(it)[1] == ("retired", 0)
 
 
-def write_while_another_rotates(it, other):
-    """The reply to a write that was stopped after its wrap and woke up after the next master's
-    rotation. None where the stop happened to catch another thread with SQLite's write lock: nobody
-    can take over then, and it has to be tried again."""
+def write_while_another_rotates(it, other, principal):
+    """The reply to a write that was stopped after its wrap, and whether it woke up after the next
+    master's rotation. It did not where the stop happened to catch another thread with SQLite's write
+    lock: nobody can take over then, and it has to be tried again."""
     it.start(environment={"SSO_HSM_FAULT": "write.wrapped:stop"})
-    replies = []
-    thread = threading.Thread(target=lambda: replies.append(it.put("app", "slow", "too late")))
+    replies, rotated = [], False
+    thread = threading.Thread(target=lambda: replies.append(it.put("app", principal, principal)))
     thread.start()
     try:
         wait_for(lambda: stopped(it.custodian.pid), "the writer stops between wrap and store")
@@ -131,14 +131,14 @@ def write_while_another_rotates(it, other):
                 locked = any(event["name"] == "database_locked" for event in health["events"])
                 return "locked" if locked else health["encrypt"] and "master"
             return None
-        if wait_for(settled, "the other takes over") == "locked":
-            return None
-        done = other.sso("rotate", "--no-backup")
-        assert done.code == 0 and states(other)[1] == ("retired", 0), done
+        if wait_for(settled, "the other takes over") == "master":
+            done = other.sso("rotate", "--no-backup")
+            assert done.code == 0 and states(other)[1] == ("retired", 0), done
+            rotated = True
     finally:
         os.kill(it.custodian.pid, signal.SIGCONT)
         thread.join()
-    return replies[0]
+    return replies[0], rotated
 
 
 def test_writer_stopped_between_wrap_and_store(fault_installation, make_installation):
@@ -155,17 +155,21 @@ def test_writer_stopped_between_wrap_and_store(fault_installation, make_installa
                               database=it.settings["database"], cluster={"node": "node2"})
     other.write_config(system={"state_directory": other.directory})
     other.database = it.database
-    for _ in range(10):
-        reply = write_while_another_rotates(it, other)
-        if reply is not None:
+    expected = {principal_of(n): password_of(n) for n in range(200)}
+    for attempt in range(10):
+        principal = f"slow{attempt}"
+        reply, rotated = write_while_another_rotates(it, other, principal)
+        if rotated:
             break
+        if reply.status == 201:
+            expected[principal] = principal
         other.stop()
         it.stop()
-    assert reply.status == 503 and reply.json["code"] == "master_unavailable", reply
+    assert rotated and reply.status == 503 and reply.json["code"] == "master_unavailable", reply
     active = [number for number, (state, _) in states(other).items() if state == "active"]
     with it.sql() as sql:
         assert [row[0] for row in sql.execute("SELECT DISTINCT generation FROM credentials")] == active
-    assert exported(other) == {principal_of(n): password_of(n) for n in range(200)}
+    assert exported(other) == expected
     assert states(it)[1] == ("retired", 0)
     it.check_open()
 
